@@ -1,0 +1,39 @@
+# Copyright (c) 2026, The preheat maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The names of preheat's metrics: what a workload point can report, and which way is better."""
+
+from __future__ import annotations
+
+import difflib
+
+RATES = (
+    "requests_per_second",
+    "input_tokens_per_second",
+    "output_tokens_per_second",
+    "total_tokens_per_second",
+)
+LATENCIES = ("ttft", "tpot", "itl", "e2e")
+STATISTICS = ("mean", "median", "std", "p90", "p95", "p99")
+LATENCY_METRICS = tuple(
+    f"{kind}_{statistic}_seconds" for kind in LATENCIES for statistic in STATISTICS
+)
+PER_GPU = "_per_gpu"
+
+# What one run of the benchmark can report.
+MEASURED = RATES + LATENCY_METRICS + ("concurrency_mean", "duration_seconds")
+# What an objective or an SLO can name: the same, and the rates for each GPU.
+NAMES = MEASURED + tuple(name + PER_GPU for name in RATES)
+
+
+def natural_direction(name):
+    """C(maximize) for rates, C(minimize) for times, None where neither way is better."""
+    if name == "concurrency_mean":
+        return None
+    return "minimize" if name.endswith("_seconds") else "maximize"
+
+
+def closest(name):
+    """The known metric that was probably meant, or None."""
+    matches = difflib.get_close_matches(str(name), NAMES, n=1, cutoff=0.5)
+    return matches[0] if matches else None

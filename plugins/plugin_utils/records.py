@@ -1,0 +1,270 @@
+# Copyright (c) 2026, The preheat maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A trial's record: its shape, and how it gets to disk and back without ever being half there."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleError
+
+SCHEMA_VERSION = 1
+STATUSES = ("complete", "failed", "pruned", "infeasible")
+PHASES = (
+    "model_fetch",
+    "image_pull",
+    "container_create",
+    "engine_start",
+    "weights_load",
+    "kv_cache",
+    "graph_capture",
+    "server_warmup",
+    "ready",
+    "benchmark",
+    "teardown",
+    "unattributed",
+)
+RECORD_FILE = "trial.json"
+
+# Every field of a record with the value of a trial of which nothing is known yet, in the order they are written.
+_FIELDS: dict[str, Any] = {
+    "schema_version": SCHEMA_VERSION,
+    "sweep": "",
+    "number": 0,
+    "attempt": 1,
+    "params": {},
+    "server_parameters": {},
+    "status": "failed",
+    "error": None,
+    "slot": {"name": None, "members": []},
+    "image": {"name": None, "digest": None},
+    "model": {"repo_id": None, "revision": None, "commit": None},
+    "command": [],
+    "versions": {},
+    "start": None,
+    "end": None,
+    "wall_seconds": 0.0,
+    "host_clock_offset_seconds": None,
+    "phases": [],
+    "cache": {
+        "weights_rung": None,
+        "resident_fraction_before": None,
+        "jit": None,
+        "hub_bytes": None,
+    },
+    "workloads": [],
+    "objective": None,
+    "slo": [],
+    "eligible": False,
+    "ineligible_reasons": [],
+}
+_REQUIRED = (
+    "schema_version",
+    "sweep",
+    "number",
+    "params",
+    "status",
+    "phases",
+    "workloads",
+)
+_OPTIONAL_MAPPINGS = ("error", "objective")
+
+
+class RecordError(AnsibleError):
+    """A record that cannot be written as it is, or a file that is not a record."""
+
+
+def new_record(**fields: Any) -> dict[str, Any]:
+    """A complete record with C(fields) filled in; an unknown field is an error."""
+    unknown = sorted(set(fields) - set(_FIELDS))
+    if unknown:
+        raise RecordError(
+            f"a trial's record has no field {', '.join(unknown)}. Known: {', '.join(_FIELDS)}."
+        )
+    return json.loads(json.dumps(_FIELDS)) | fields
+
+
+def finite(value: Any) -> Any:
+    """The same value with NaN and infinities, which JSON does not have, as None."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    return value
+
+
+def finish_phases(
+    phases: Iterable[Mapping[str, Any]], wall_seconds: float
+) -> list[dict[str, Any]]:
+    """The phases in their order, with the time that none of them covers as C(unattributed).
+
+    Overlapping phases are counted once, so that an overlap cannot hide time that nobody accounts for.
+    """
+    known = [dict(phase) for phase in phases if phase.get("name") != "unattributed"]
+    if problems := [problem for phase in known if (problem := _phase_problem(phase))]:
+        raise RecordError(f"phases that cannot be recorded: {'; '.join(problems)}.")
+    known.sort(key=lambda phase: (PHASES.index(phase["name"]), phase["start"]))
+    covered, reached = 0.0, 0.0
+    for start, end in sorted(
+        (phase["start"], phase["start"] + phase["seconds"]) for phase in known
+    ):
+        covered += max(0.0, min(end, wall_seconds) - max(start, reached))
+        reached = max(reached, end)
+    left_over = round(max(0.0, wall_seconds - covered), 6)
+    return [*known, {"name": "unattributed", "start": 0.0, "seconds": left_over}]
+
+
+def problems_of(record: Any) -> list[str]:
+    """What keeps C(record) from being a record of this schema; empty if nothing does."""
+    if not isinstance(record, Mapping):
+        return [f"is a {type(record).__name__}, not a mapping"]
+    if record.get("schema_version") != SCHEMA_VERSION:
+        return [
+            f"has schema_version {record.get('schema_version')!r}; this preheat reads {SCHEMA_VERSION}"
+        ]
+    problems = [f"lacks {name}" for name in _REQUIRED if name not in record]
+    for name, empty in _FIELDS.items():
+        optional = name in _OPTIONAL_MAPPINGS
+        wanted = dict if optional else type(empty)
+        if (
+            name not in record
+            or wanted not in (dict, list)
+            or (optional and record[name] is None)
+        ):
+            continue
+        if not isinstance(record[name], wanted):
+            problems.append(f"{name} is {record[name]!r}, not a {wanted.__name__}")
+    if problems:
+        return problems
+    if (
+        not isinstance(record["number"], int)
+        or isinstance(record["number"], bool)
+        or record["number"] < 0
+    ):
+        problems.append(f"number is {record['number']!r}, not a whole number >= 0")
+    if record["status"] not in STATUSES:
+        problems.append(
+            f"status is {record['status']!r}. Allowed: {', '.join(STATUSES)}"
+        )
+    problems += [
+        problem for phase in record["phases"] if (problem := _phase_problem(phase))
+    ]
+    problems += [
+        f"a workload is {item!r}, not a mapping"
+        for item in record["workloads"]
+        if not isinstance(item, Mapping)
+    ]
+    return problems
+
+
+def _phase_problem(phase: Any) -> str | None:
+    if not isinstance(phase, Mapping) or phase.get("name") not in PHASES:
+        return f"phase {phase!r} is none of {', '.join(PHASES)}"
+    for key in ("start", "seconds"):
+        value = phase.get(key)
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            return f"phase {phase['name']} has {key} {value!r}, not a number"
+    return None
+
+
+def trials_dir(sweep_dir: str | os.PathLike[str]) -> Path:
+    return Path(sweep_dir) / "trials"
+
+
+def trial_dir(sweep_dir: str | os.PathLike[str], number: int) -> Path:
+    return trials_dir(sweep_dir) / f"{number:04d}"
+
+
+def write_trial(
+    sweep_dir: str | os.PathLike[str],
+    record: Mapping[str, Any],
+    files: Mapping[str, str | bytes] | None = None,
+) -> Path:
+    """Write C(files), then the record, durably; the record's presence means that all of it is there."""
+    strict = finite(record)
+    if problems := problems_of(strict):
+        raise RecordError(
+            f"the record of trial {record.get('number')} cannot be written: {'; '.join(problems)}."
+        )
+    folder = trial_dir(sweep_dir, record["number"])
+    _make_durable_folder(folder)
+    for name, content in (files or {}).items():
+        if name != os.path.basename(name) or name in ("", ".", "..", RECORD_FILE):
+            raise RecordError(
+                f"{name!r} cannot lie beside the record of trial {record['number']}: give a plain file name."
+            )
+        write_durably(folder / name, content)
+    path = folder / RECORD_FILE
+    write_durably(path, json.dumps(strict, indent=1, allow_nan=False) + "\n")
+    return path
+
+
+def load_trials(sweep_dir: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """Every finished trial by number. A folder without a record is a trial under way; a bad record is an error."""
+    loaded, problems = [], []
+    for path in sorted(trials_dir(sweep_dir).glob(f"*/{RECORD_FILE}")):
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            problems.append(f"{path}: cannot be read as JSON: {error}")
+            continue
+        bad = problems_of(record)
+        if not bad and path.parent.name != f"{record['number']:04d}":
+            bad = [
+                f"is the record of trial {record['number']} in the folder of another"
+            ]
+        problems += [f"{path}: {problem}" for problem in bad]
+        loaded.append(record)
+    if problems:
+        raise RecordError(
+            "trial records that cannot be used:\n  "
+            + "\n  ".join(problems)
+            + "\nRestore them, or move their folders away to have these trials run again."
+        )
+    return sorted(loaded, key=lambda record: record["number"])
+
+
+def write_durably(path: Path, content: str | bytes) -> None:
+    """Replace C(path) in one step that survives a power cut: temporary file, fsync, rename, fsync of the folder."""
+    data = (
+        content.encode("utf-8", errors="replace")
+        if isinstance(content, str)
+        else content
+    )
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
+def _make_durable_folder(folder: Path) -> None:
+    """Create a folder and the missing ones above it; each new name is synced in its parent."""
+    missing = []
+    while not folder.exists():
+        missing.append(folder)
+        folder = folder.parent
+    for path in reversed(missing):
+        path.mkdir(exist_ok=True)
+        _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,335 @@
+# Copyright (c) 2026, The preheat maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a trial is worth: its objective, its SLO verdicts and its place among the others.
+
+Everything here fails closed: what is missing, not a number or not complete can lose a trial the win, never give it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ansible_collections.preheat.fleet.plugins.module_utils import bench_metrics
+
+DIRECTIONS = ("maximize", "minimize")
+
+Problem = dict[str, Any]
+
+
+def check_objective(objective: Any) -> list[Problem]:
+    """All that is wrong with C(sweep_objective); empty if nothing is."""
+    if not isinstance(objective, Mapping):
+        remedy = "Give a mapping such as {metric: output_tokens_per_second_per_gpu, direction: maximize}."
+        return [_problem("sweep_objective", objective, "is not a mapping", remedy)]
+    problems = _unknown_keys("sweep_objective", objective, ("metric", "direction"))
+    metric, direction = objective.get("metric"), objective.get("direction")
+    problems += _check_metric("sweep_objective.metric", metric)
+    if direction is None:
+        return problems
+    if direction not in DIRECTIONS:
+        remedy = f"Allowed: {', '.join(DIRECTIONS)}."
+        problems.append(
+            _problem(
+                "sweep_objective.direction", direction, "is not a direction", remedy
+            )
+        )
+    elif not problems and bench_metrics.natural_direction(metric) not in (
+        None,
+        direction,
+    ):
+        natural = bench_metrics.natural_direction(metric)
+        message = f"would make the trial with the worst {metric} the best"
+        problems.append(
+            _problem(
+                "sweep_objective.direction",
+                direction,
+                message,
+                f"Use {natural}, or leave it out.",
+            )
+        )
+    return problems
+
+
+def check_slo(slo: Any) -> list[Problem]:
+    """All that is wrong with C(sweep_slo); empty if nothing is."""
+    if slo is None:
+        return []
+    example = "{ttft_p99_seconds: {max: 1.0, hard: true}}"
+    if not isinstance(slo, Mapping):
+        return [
+            _problem(
+                "sweep_slo",
+                slo,
+                "is not a mapping",
+                f"Give limits by metric, such as {example}.",
+            )
+        ]
+    problems: list[Problem] = []
+    for metric, limit in slo.items():
+        variable = f"sweep_slo.{metric}"
+        problems += _check_metric(variable, metric)
+        if not isinstance(limit, Mapping):
+            problems.append(
+                _problem(
+                    variable,
+                    limit,
+                    "is not a mapping",
+                    f"Give a limit such as {example}.",
+                )
+            )
+            continue
+        problems += _unknown_keys(variable, limit, ("max", "min", "hard"))
+        bounds = {
+            key: limit[key] for key in ("max", "min") if limit.get(key) is not None
+        }
+        if not bounds:
+            problems.append(
+                _problem(
+                    variable, dict(limit), "has no limit", "Give max, min or both."
+                )
+            )
+        for key, value in bounds.items():
+            if number(value) is None or value < 0:
+                remedy = (
+                    "Give a number >= 0 in the unit that the metric's name ends with."
+                )
+                problems.append(
+                    _problem(f"{variable}.{key}", value, "is not a limit", remedy)
+                )
+        if len(bounds) == 2 and not problems and bounds["min"] > bounds["max"]:
+            problems.append(
+                _problem(
+                    variable,
+                    dict(limit),
+                    "can never be met",
+                    "Give a min that is at most max.",
+                )
+            )
+        if not isinstance(limit.get("hard", False), bool):
+            problems.append(
+                _problem(
+                    f"{variable}.hard",
+                    limit["hard"],
+                    "is not a boolean",
+                    "Give true or false.",
+                )
+            )
+    return problems
+
+
+def direction_of(objective: Mapping[str, Any]) -> str:
+    """The direction asked for, or else the one in which the metric is better."""
+    return (
+        objective.get("direction")
+        or bench_metrics.natural_direction(objective["metric"])
+        or "maximize"
+    )
+
+
+def number(value: Any) -> float | None:
+    """C(value) if it is a finite number, else None."""
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, float))
+        or not math.isfinite(value)
+    ):
+        return None
+    return float(value)
+
+
+def gpu_count(record: Mapping[str, Any]) -> int:
+    """The GPUs of the trial's slot; a host without GPU counts as one. 0 if the slot is unknown."""
+    members = (record.get("slot") or {}).get("members") or []
+    return sum(max(1, len(member.get("gpus") or [])) for member in members)
+
+
+def metric_value(metrics: Mapping[str, Any], metric: str, gpus: int) -> float | None:
+    """One metric of a workload point, C(_per_gpu) included, or None if it was not measured."""
+    if not metric.endswith(bench_metrics.PER_GPU):
+        return number(metrics.get(metric))
+    rate = number(metrics.get(metric.removesuffix(bench_metrics.PER_GPU)))
+    return None if rate is None or gpus < 1 else rate / gpus
+
+
+def slo_verdicts(
+    record: Mapping[str, Any], slo: Mapping[str, Any] | None
+) -> list[dict[str, Any]]:
+    """One verdict for each SLO and workload point. A metric that was not measured does not meet its SLO."""
+    verdicts = []
+    gpus = gpu_count(record)
+    for point in record.get("workloads") or []:
+        for metric, limit in (slo or {}).items():
+            value = metric_value(point.get("metrics") or {}, metric, gpus)
+            most, least = limit.get("max"), limit.get("min")
+            met = (
+                value is not None
+                and (most is None or value <= most)
+                and (least is None or value >= least)
+            )
+            bounds = {
+                key: bound
+                for key, bound in (("max", most), ("min", least))
+                if bound is not None
+            }
+            verdicts.append(
+                {"metric": metric, "point": point.get("point"), "value": value}
+                | bounds
+                | {"hard": bool(limit.get("hard", False)), "met": met}
+            )
+    return verdicts
+
+
+def score_trial(
+    record: Mapping[str, Any],
+    objective: Mapping[str, Any],
+    slo: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The fields C(objective), C(slo), C(eligible) and C(ineligible_reasons) of a record.
+
+    For each workload the best of its points that meet every hard SLO counts; the trial's value is the geometric
+    mean over workloads, so that no workload outweighs another by the size of its numbers.
+    """
+    metric, direction = objective["metric"], direction_of(objective)
+    verdicts = slo_verdicts(record, slo)
+    broken = {
+        verdict["point"]
+        for verdict in verdicts
+        if verdict["hard"] and not verdict["met"]
+    }
+    points = record.get("workloads") or []
+    gpus = gpu_count(record)
+
+    reasons = (
+        []
+        if record.get("status") == "complete"
+        else [f"the trial is {record.get('status')}, not complete"]
+    )
+    if not points:
+        reasons.append("no workload was measured")
+    candidates: dict[str, list[tuple[float, str]]] = {}
+    for point in points:
+        label = point.get("point")
+        if failure := _failed_requests(point):
+            reasons.append(f"{label}: {failure}")
+        usable = candidates.setdefault(point.get("name"), [])
+        value = metric_value(point.get("metrics") or {}, metric, gpus)
+        if value is None or value <= 0:
+            reasons.append(f"{label}: {metric} was not measured")
+        elif label not in broken:
+            usable.append((value, label))
+    reasons += [
+        f"{name}: no point meets every hard SLO"
+        for name, usable in candidates.items()
+        if not usable
+    ]
+
+    best_of = max if direction == "maximize" else min
+    best = {name: best_of(usable) for name, usable in candidates.items() if usable}
+    value = None
+    if not reasons:
+        value = math.exp(
+            math.fsum(math.log(point_value) for point_value, label in best.values())
+            / len(best)
+        )
+    return {
+        "objective": {
+            "metric": metric,
+            "direction": direction,
+            "value": value,
+            "points": [
+                {"workload": name, "point": label, "value": part}
+                for name, (part, label) in best.items()
+            ],
+        },
+        "slo": verdicts,
+        "eligible": not reasons,
+        "ineligible_reasons": reasons,
+    }
+
+
+def rank(records: Iterable[Mapping[str, Any]], direction: str) -> list[dict[str, Any]]:
+    """The eligible trials, best first: C({rank, number, value, tied_with, record}).
+
+    Equal values go by the lower trial number, and C(tied_with) names the trials of the same value.
+    """
+    sign = -1 if direction == "maximize" else 1
+    eligible = [
+        record
+        for record in records
+        if record.get("eligible") is True and _value(record) is not None
+    ]
+    eligible.sort(key=lambda record: (sign * _value(record), record["number"]))
+    return [
+        {
+            "rank": place,
+            "number": record["number"],
+            "value": _value(record),
+            "tied_with": [
+                other["number"]
+                for other in eligible
+                if other is not record and _value(other) == _value(record)
+            ],
+            "record": record,
+        }
+        for place, record in enumerate(eligible, start=1)
+    ]
+
+
+def _value(record: Mapping[str, Any]) -> float | None:
+    return number((record.get("objective") or {}).get("value"))
+
+
+def _failed_requests(point: Mapping[str, Any]) -> str | None:
+    """Why the requests of a point do not count as all served, or None."""
+    requests = point.get("requests") or {}
+    total, completed, failed = (
+        requests.get(key) for key in ("total", "completed", "failed")
+    )
+    if not total or completed is None:
+        return "the number of completed requests is unknown"
+    if failed or completed < total:
+        return f"{max(failed or 0, total - completed)} of {total} requests failed"
+    wanted = point.get("num_prompts")
+    return (
+        f"only {total} of {wanted} requests were sent"
+        if wanted and total < wanted
+        else None
+    )
+
+
+def _check_metric(variable: str, metric: Any) -> list[Problem]:
+    if metric in bench_metrics.NAMES:
+        return []
+    guess = bench_metrics.closest(metric) if metric is not None else None
+    suggestion = f"Did you mean {guess}? " if guess else ""
+    message = "names no metric" if metric is not None else "is missing"
+    return [
+        _problem(
+            variable,
+            metric,
+            message,
+            f"{suggestion}Known: {', '.join(bench_metrics.NAMES)}.",
+        )
+    ]
+
+
+def _unknown_keys(
+    variable: str, given: Mapping[str, Any], known: tuple[str, ...]
+) -> list[Problem]:
+    return [
+        _problem(
+            f"{variable}.{key}",
+            given[key],
+            "is not known",
+            f"Allowed: {', '.join(known)}.",
+        )
+        for key in given
+        if key not in known
+    ]
+
+
+def _problem(variable: str, value: Any, message: str, remedy: str) -> Problem:
+    return {"variable": variable, "value": value, "message": message, "remedy": remedy}
