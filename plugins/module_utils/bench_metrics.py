@@ -15,9 +15,7 @@ RATES = (
 )
 LATENCIES = ("ttft", "tpot", "itl", "e2e")
 STATISTICS = ("mean", "median", "std", "p90", "p95", "p99")
-LATENCY_METRICS = tuple(
-    f"{kind}_{statistic}_seconds" for kind in LATENCIES for statistic in STATISTICS
-)
+LATENCY_METRICS = tuple(f"{kind}_{statistic}_seconds" for kind in LATENCIES for statistic in STATISTICS)
 PER_GPU = "_per_gpu"
 
 # What one run of the benchmark can report.

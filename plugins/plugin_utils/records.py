@@ -84,9 +84,7 @@ def new_record(**fields: Any) -> dict[str, Any]:
     """A complete record with C(fields) filled in; an unknown field is an error."""
     unknown = sorted(set(fields) - set(_FIELDS))
     if unknown:
-        raise RecordError(
-            f"a trial's record has no field {', '.join(unknown)}. Known: {', '.join(_FIELDS)}."
-        )
+        raise RecordError(f"a trial's record has no field {', '.join(unknown)}. Known: {', '.join(_FIELDS)}.")
     return json.loads(json.dumps(_FIELDS)) | fields
 
 
@@ -101,9 +99,7 @@ def finite(value: Any) -> Any:
     return value
 
 
-def finish_phases(
-    phases: Iterable[Mapping[str, Any]], wall_seconds: float
-) -> list[dict[str, Any]]:
+def finish_phases(phases: Iterable[Mapping[str, Any]], wall_seconds: float) -> list[dict[str, Any]]:
     """The phases in their order, with the time that none of them covers as C(unattributed).
 
     Overlapping phases are counted once, so that an overlap cannot hide time that nobody accounts for.
@@ -113,9 +109,7 @@ def finish_phases(
         raise RecordError(f"phases that cannot be recorded: {'; '.join(problems)}.")
     known.sort(key=lambda phase: (PHASES.index(phase["name"]), phase["start"]))
     covered, reached = 0.0, 0.0
-    for start, end in sorted(
-        (phase["start"], phase["start"] + phase["seconds"]) for phase in known
-    ):
+    for start, end in sorted((phase["start"], phase["start"] + phase["seconds"]) for phase in known):
         covered += max(0.0, min(end, wall_seconds) - max(start, reached))
         reached = max(reached, end)
     left_over = round(max(0.0, wall_seconds - covered), 6)
@@ -127,40 +121,24 @@ def problems_of(record: Any) -> list[str]:
     if not isinstance(record, Mapping):
         return [f"is a {type(record).__name__}, not a mapping"]
     if record.get("schema_version") != SCHEMA_VERSION:
-        return [
-            f"has schema_version {record.get('schema_version')!r}; this preheat reads {SCHEMA_VERSION}"
-        ]
+        return [f"has schema_version {record.get('schema_version')!r}; this preheat reads {SCHEMA_VERSION}"]
     problems = [f"lacks {name}" for name in _REQUIRED if name not in record]
     for name, empty in _FIELDS.items():
         optional = name in _OPTIONAL_MAPPINGS
         wanted = dict if optional else type(empty)
-        if (
-            name not in record
-            or wanted not in (dict, list)
-            or (optional and record[name] is None)
-        ):
+        if name not in record or wanted not in (dict, list) or (optional and record[name] is None):
             continue
         if not isinstance(record[name], wanted):
             problems.append(f"{name} is {record[name]!r}, not a {wanted.__name__}")
     if problems:
         return problems
-    if (
-        not isinstance(record["number"], int)
-        or isinstance(record["number"], bool)
-        or record["number"] < 0
-    ):
+    if not isinstance(record["number"], int) or isinstance(record["number"], bool) or record["number"] < 0:
         problems.append(f"number is {record['number']!r}, not a whole number >= 0")
     if record["status"] not in STATUSES:
-        problems.append(
-            f"status is {record['status']!r}. Allowed: {', '.join(STATUSES)}"
-        )
+        problems.append(f"status is {record['status']!r}. Allowed: {', '.join(STATUSES)}")
+    problems += [problem for phase in record["phases"] if (problem := _phase_problem(phase))]
     problems += [
-        problem for phase in record["phases"] if (problem := _phase_problem(phase))
-    ]
-    problems += [
-        f"a workload is {item!r}, not a mapping"
-        for item in record["workloads"]
-        if not isinstance(item, Mapping)
+        f"a workload is {item!r}, not a mapping" for item in record["workloads"] if not isinstance(item, Mapping)
     ]
     return problems
 
@@ -191,9 +169,7 @@ def write_trial(
     """Write C(files), then the record, durably; the record's presence means that all of it is there."""
     strict = finite(record)
     if problems := problems_of(strict):
-        raise RecordError(
-            f"the record of trial {record.get('number')} cannot be written: {'; '.join(problems)}."
-        )
+        raise RecordError(f"the record of trial {record.get('number')} cannot be written: {'; '.join(problems)}.")
     folder = trial_dir(sweep_dir, record["number"])
     _make_durable_folder(folder)
     for name, content in (files or {}).items():
@@ -218,9 +194,7 @@ def load_trials(sweep_dir: str | os.PathLike[str]) -> list[dict[str, Any]]:
             continue
         bad = problems_of(record)
         if not bad and path.parent.name != f"{record['number']:04d}":
-            bad = [
-                f"is the record of trial {record['number']} in the folder of another"
-            ]
+            bad = [f"is the record of trial {record['number']} in the folder of another"]
         problems += [f"{path}: {problem}" for problem in bad]
         loaded.append(record)
     if problems:
@@ -234,11 +208,7 @@ def load_trials(sweep_dir: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
 def write_durably(path: Path, content: str | bytes) -> None:
     """Replace C(path) in one step that survives a power cut: temporary file, fsync, rename, fsync of the folder."""
-    data = (
-        content.encode("utf-8", errors="replace")
-        if isinstance(content, str)
-        else content
-    )
+    data = content.encode("utf-8", errors="replace") if isinstance(content, str) else content
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as stream:

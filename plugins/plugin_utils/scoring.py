@@ -31,11 +31,7 @@ def check_objective(objective: Any) -> list[Problem]:
         return problems
     if direction not in DIRECTIONS:
         remedy = f"Allowed: {', '.join(DIRECTIONS)}."
-        problems.append(
-            _problem(
-                "sweep_objective.direction", direction, "is not a direction", remedy
-            )
-        )
+        problems.append(_problem("sweep_objective.direction", direction, "is not a direction", remedy))
     elif not problems and bench_metrics.natural_direction(metric) not in (
         None,
         direction,
@@ -82,23 +78,13 @@ def check_slo(slo: Any) -> list[Problem]:
             )
             continue
         problems += _unknown_keys(variable, limit, ("max", "min", "hard"))
-        bounds = {
-            key: limit[key] for key in ("max", "min") if limit.get(key) is not None
-        }
+        bounds = {key: limit[key] for key in ("max", "min") if limit.get(key) is not None}
         if not bounds:
-            problems.append(
-                _problem(
-                    variable, dict(limit), "has no limit", "Give max, min or both."
-                )
-            )
+            problems.append(_problem(variable, dict(limit), "has no limit", "Give max, min or both."))
         for key, value in bounds.items():
             if number(value) is None or value < 0:
-                remedy = (
-                    "Give a number >= 0 in the unit that the metric's name ends with."
-                )
-                problems.append(
-                    _problem(f"{variable}.{key}", value, "is not a limit", remedy)
-                )
+                remedy = "Give a number >= 0 in the unit that the metric's name ends with."
+                problems.append(_problem(f"{variable}.{key}", value, "is not a limit", remedy))
         if len(bounds) == 2 and not problems and bounds["min"] > bounds["max"]:
             problems.append(
                 _problem(
@@ -122,20 +108,12 @@ def check_slo(slo: Any) -> list[Problem]:
 
 def direction_of(objective: Mapping[str, Any]) -> str:
     """The direction asked for, or else the one in which the metric is better."""
-    return (
-        objective.get("direction")
-        or bench_metrics.natural_direction(objective["metric"])
-        or "maximize"
-    )
+    return objective.get("direction") or bench_metrics.natural_direction(objective["metric"]) or "maximize"
 
 
 def number(value: Any) -> float | None:
     """C(value) if it is a finite number, else None."""
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, (int, float))
-        or not math.isfinite(value)
-    ):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         return None
     return float(value)
 
@@ -154,9 +132,7 @@ def metric_value(metrics: Mapping[str, Any], metric: str, gpus: int) -> float | 
     return None if rate is None or gpus < 1 else rate / gpus
 
 
-def slo_verdicts(
-    record: Mapping[str, Any], slo: Mapping[str, Any] | None
-) -> list[dict[str, Any]]:
+def slo_verdicts(record: Mapping[str, Any], slo: Mapping[str, Any] | None) -> list[dict[str, Any]]:
     """One verdict for each SLO and workload point. A metric that was not measured does not meet its SLO."""
     verdicts = []
     gpus = gpu_count(record)
@@ -164,16 +140,8 @@ def slo_verdicts(
         for metric, limit in (slo or {}).items():
             value = metric_value(point.get("metrics") or {}, metric, gpus)
             most, least = limit.get("max"), limit.get("min")
-            met = (
-                value is not None
-                and (most is None or value <= most)
-                and (least is None or value >= least)
-            )
-            bounds = {
-                key: bound
-                for key, bound in (("max", most), ("min", least))
-                if bound is not None
-            }
+            met = value is not None and (most is None or value <= most) and (least is None or value >= least)
+            bounds = {key: bound for key, bound in (("max", most), ("min", least)) if bound is not None}
             verdicts.append(
                 {"metric": metric, "point": point.get("point"), "value": value}
                 | bounds
@@ -194,19 +162,11 @@ def score_trial(
     """
     metric, direction = objective["metric"], direction_of(objective)
     verdicts = slo_verdicts(record, slo)
-    broken = {
-        verdict["point"]
-        for verdict in verdicts
-        if verdict["hard"] and not verdict["met"]
-    }
+    broken = {verdict["point"] for verdict in verdicts if verdict["hard"] and not verdict["met"]}
     points = record.get("workloads") or []
     gpus = gpu_count(record)
 
-    reasons = (
-        []
-        if record.get("status") == "complete"
-        else [f"the trial is {record.get('status')}, not complete"]
-    )
+    reasons = [] if record.get("status") == "complete" else [f"the trial is {record.get('status')}, not complete"]
     if not points:
         reasons.append("no workload was measured")
     candidates: dict[str, list[tuple[float, str]]] = {}
@@ -220,29 +180,19 @@ def score_trial(
             reasons.append(f"{label}: {metric} was not measured")
         elif label not in broken:
             usable.append((value, label))
-    reasons += [
-        f"{name}: no point meets every hard SLO"
-        for name, usable in candidates.items()
-        if not usable
-    ]
+    reasons += [f"{name}: no point meets every hard SLO" for name, usable in candidates.items() if not usable]
 
     best_of = max if direction == "maximize" else min
     best = {name: best_of(usable) for name, usable in candidates.items() if usable}
     value = None
     if not reasons:
-        value = math.exp(
-            math.fsum(math.log(point_value) for point_value, label in best.values())
-            / len(best)
-        )
+        value = math.prod(part for part, label in best.values()) ** (1 / len(best))
     return {
         "objective": {
             "metric": metric,
             "direction": direction,
             "value": value,
-            "points": [
-                {"workload": name, "point": label, "value": part}
-                for name, (part, label) in best.items()
-            ],
+            "points": [{"workload": name, "point": label, "value": part} for name, (part, label) in best.items()],
         },
         "slo": verdicts,
         "eligible": not reasons,
@@ -256,11 +206,7 @@ def rank(records: Iterable[Mapping[str, Any]], direction: str) -> list[dict[str,
     Equal values go by the lower trial number, and C(tied_with) names the trials of the same value.
     """
     sign = -1 if direction == "maximize" else 1
-    eligible = [
-        record
-        for record in records
-        if record.get("eligible") is True and _value(record) is not None
-    ]
+    eligible = [record for record in records if record.get("eligible") is True and _value(record) is not None]
     eligible.sort(key=lambda record: (sign * _value(record), record["number"]))
     return [
         {
@@ -268,9 +214,7 @@ def rank(records: Iterable[Mapping[str, Any]], direction: str) -> list[dict[str,
             "number": record["number"],
             "value": _value(record),
             "tied_with": [
-                other["number"]
-                for other in eligible
-                if other is not record and _value(other) == _value(record)
+                other["number"] for other in eligible if other is not record and _value(other) == _value(record)
             ],
             "record": record,
         }
@@ -285,19 +229,13 @@ def _value(record: Mapping[str, Any]) -> float | None:
 def _failed_requests(point: Mapping[str, Any]) -> str | None:
     """Why the requests of a point do not count as all served, or None."""
     requests = point.get("requests") or {}
-    total, completed, failed = (
-        requests.get(key) for key in ("total", "completed", "failed")
-    )
+    total, completed, failed = (requests.get(key) for key in ("total", "completed", "failed"))
     if not total or completed is None:
         return "the number of completed requests is unknown"
     if failed or completed < total:
         return f"{max(failed or 0, total - completed)} of {total} requests failed"
     wanted = point.get("num_prompts")
-    return (
-        f"only {total} of {wanted} requests were sent"
-        if wanted and total < wanted
-        else None
-    )
+    return f"only {total} of {wanted} requests were sent" if wanted and total < wanted else None
 
 
 def _check_metric(variable: str, metric: Any) -> list[Problem]:
@@ -316,9 +254,7 @@ def _check_metric(variable: str, metric: Any) -> list[Problem]:
     ]
 
 
-def _unknown_keys(
-    variable: str, given: Mapping[str, Any], known: tuple[str, ...]
-) -> list[Problem]:
+def _unknown_keys(variable: str, given: Mapping[str, Any], known: tuple[str, ...]) -> list[Problem]:
     return [
         _problem(
             f"{variable}.{key}",

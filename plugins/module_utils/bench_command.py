@@ -1,0 +1,65 @@
+# Copyright (c) 2026, The preheat maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The commands that measure a server from inside its own container."""
+
+from __future__ import annotations
+
+# The measuring process gets this long to end by itself before it is killed.
+KILL_AFTER_SECONDS = 10
+# What coreutils' timeout exits with when it had to end (124) or to kill (137) its command.
+TIMEOUT_EXIT_CODES = (124, 137)
+
+# A flush is refused (400) while a request is still under way, so it is asked for again for a while.
+_FLUSH = """
+import json, sys, time, urllib.error, urllib.request
+opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+for attempt in range(1, 11):
+    try:
+        reply = opener.open(urllib.request.Request(sys.argv[1], method="POST"), timeout=60)
+    except urllib.error.HTTPError as error:
+        reply = error
+    status, body = reply.getcode(), reply.read(2000).decode("utf-8", "replace")
+    if status != 400:
+        break
+    time.sleep(1)
+print(json.dumps({"succeeded": status == 200, "status": status, "attempts": attempt, "message": body.strip()}))
+"""
+
+ENVIRONMENT = {
+    # The tokenizer is in the container; nothing is looked up on the Hub.
+    "HF_HUB_OFFLINE": "1",
+    # A proxy from the container's environment must not stand between the client and its own server.
+    "NO_PROXY": "127.0.0.1,localhost",
+    "no_proxy": "127.0.0.1,localhost",
+}
+
+
+def server_url(port):
+    return f"http://127.0.0.1:{port}"
+
+
+def benchmark_command(params, output_file):
+    """The argv of one run of bench_serving, for the module's parameters."""
+    argv = ["timeout", f"--kill-after={KILL_AFTER_SECONDS}", str(params["timeout_seconds"])]
+    argv += ["python3", "-m", params["bench_module"]]
+    argv += ["--backend", params["backend"], "--base-url", server_url(params["container_port"])]
+    argv += ["--model", params["tokenizer_path"], "--tokenizer", params["tokenizer_path"]]
+    argv += ["--dataset-name", params["dataset"], "--num-prompts", str(params["num_prompts"])]
+    argv += ["--random-input-len", str(params["input_tokens"]), "--random-output-len", str(params["output_tokens"])]
+    argv += ["--random-range-ratio", str(params["range_ratio"])]
+    if params["concurrency"] is not None:
+        argv += ["--max-concurrency", str(params["concurrency"])]
+    if params["request_rate"] is not None:
+        argv += ["--request-rate", str(params["request_rate"])]
+    argv += ["--seed", str(params["seed"]), "--warmup-requests", str(params["warmup_requests"])]
+    if params["flush_cache"]:
+        # The warm-up sends the first measured prompt: without this flush it would be in the cache already.
+        argv += ["--flush-cache"]
+    argv += ["--disable-tqdm", "--output-details", "--output-file", output_file]
+    return argv + [str(argument) for argument in params["extra_args"] or []]
+
+
+def flush_command(port):
+    """The argv that flushes the server's radix cache and prints the outcome as JSON."""
+    return ["python3", "-c", _FLUSH, server_url(port) + "/flush_cache"]

@@ -1,0 +1,139 @@
+# Copyright (c) 2026, The preheat maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One benchmark run inside a server's container, through the Docker Engine's exec API."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+
+from ansible_collections.preheat.fleet.plugins.module_utils import bench_command, bench_result
+
+TAIL_CHARACTERS = 4000
+
+
+class BenchmarkError(Exception):
+    """A benchmark that gave no result: C(error) is C({class, message, remedy, exit_code, log_tail})."""
+
+    def __init__(self, error_class, message, remedy, exit_code=None, output=""):
+        super().__init__(message)
+        self.error = {
+            "class": error_class,
+            "message": message,
+            "remedy": remedy,
+            "exit_code": exit_code,
+            "log_tail": output[-TAIL_CHARACTERS:],
+        }
+
+
+def output_file():
+    return f"/tmp/preheat-bench-{uuid.uuid4().hex}.jsonl"
+
+
+def find_container(client, name, errors):
+    """The running container. C(errors) is the module docker.errors, which not every host has at import time."""
+    try:
+        container = client.containers.get(name)
+    except errors.NotFound as error:
+        raise BenchmarkError(
+            "container_missing", f"there is no container {name!r}", "Start the server with sglang_server first."
+        ) from error
+    if container.status != "running":
+        raise BenchmarkError(
+            "crashed",
+            f"container {name!r} is {container.status}, not running",
+            "Read its log (docker logs) and start it again with sglang_server.",
+            exit_code=container.attrs["State"].get("ExitCode"),
+        )
+    return container
+
+
+def run(container, params, path):
+    """Flush, measure and read the result back; returns the fields of the module's result."""
+    start, begin = time.time(), time.monotonic()
+    flushed = _flush(container, params["container_port"]) if params["flush_cache"] else {"succeeded": False}
+    command = bench_command.benchmark_command(params, path)
+    try:
+        _measure(container, params, command)
+        text = _exec(container, ["cat", path])[1]
+    finally:
+        # The container may have died during the run; there is nothing to clean up then.
+        if _is_running(container):
+            _exec(container, ["rm", "-f", path])
+    exact = params["output_tokens"] if _lengths_are_exact(params) else None
+    try:
+        summary = bench_result.summarize(bench_result.parse(text), params["num_prompts"], exact)
+    except bench_result.ResultError as error:
+        raise BenchmarkError(
+            "unreadable_result",
+            f"bench_serving ended without an error, but {error}",
+            "Run the returned command in the container to see what this version of SGLang writes.",
+            output=text,
+        ) from error
+    timing = {"command": command, "start": start, "seconds": round(time.monotonic() - begin, 3)}
+    return dict(summary, flush_cache={"requested": params["flush_cache"], **flushed}, seed=params["seed"], **timing)
+
+
+def _lengths_are_exact(params):
+    return params["range_ratio"] == 1 and "--disable-ignore-eos" not in (params["extra_args"] or [])
+
+
+def _flush(container, port):
+    exit_code, output, problems = _exec(container, bench_command.flush_command(port))
+    try:
+        flushed = json.loads(output)
+    except ValueError:
+        flushed = {"succeeded": False, "message": problems.strip().rsplit("\n", 1)[-1]}
+    if exit_code or not flushed["succeeded"]:
+        raise BenchmarkError(
+            "flush_cache_failed",
+            f"the server did not flush its radix cache: {flushed['message'] or 'no answer'}",
+            "Give the server's port as container_port, let its other requests end, or set flush_cache to false.",
+            exit_code=exit_code,
+            output=output + problems,
+        )
+    return flushed
+
+
+def _measure(container, params, command):
+    exit_code, output, problems = _exec(container, command)
+    if exit_code == 0:
+        return
+    text = output + problems
+    if not _is_running(container):
+        raise BenchmarkError(
+            "crashed",
+            "the server's container ended during the benchmark",
+            "Read the server's log for the cause.",
+            exit_code=container.attrs["State"].get("ExitCode"),
+            output=text,
+        )
+    if exit_code in bench_command.TIMEOUT_EXIT_CODES:
+        raise BenchmarkError(
+            "timeout",
+            f"the benchmark did not end within timeout_seconds={params['timeout_seconds']}",
+            "Give fewer num_prompts, a higher concurrency or a longer timeout_seconds.",
+            exit_code=exit_code,
+            output=text,
+        )
+    last = text.strip().rsplit("\n", 1)[-1]
+    raise BenchmarkError(
+        "benchmark_failed",
+        f"bench_serving exited with {exit_code}: {last or 'no output'}",
+        "Check tokenizer_path, backend and extra_args against the server's model and version.",
+        exit_code=exit_code,
+        output=text,
+    )
+
+
+def _is_running(container):
+    container.reload()
+    return container.status == "running"
+
+
+def _exec(container, argv):
+    """C((exit code, standard output, standard error)) of a command in the container."""
+    exit_code, (output, problems) = container.exec_run(argv, environment=bench_command.ENVIRONMENT, demux=True)
+    return exit_code, (output or b"").decode("utf-8", "replace"), (problems or b"").decode("utf-8", "replace")
