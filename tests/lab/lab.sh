@@ -1,0 +1,206 @@
+#!/usr/bin/env bash
+# The lab: a fleet of GPU hosts in containers, and a Hub for tests. Idempotent; a second `up` takes seconds.
+# Usage: lab.sh up|down|clean     down: hosts and Hub go, their disks and the images stay; clean: everything goes.
+set -euo pipefail
+LAB_SOURCE="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+# shellcheck source=scripts/lib.sh
+. "$LAB_SOURCE/../../scripts/lib.sh"
+# shellcheck source=tests/lab/settings.sh
+. "$LAB_SOURCE/settings.sh"
+
+SSH_DIR="$LAB_DIR/ssh"
+HUB_STATS="http://127.0.0.1:$LAB_HUB_PORT/__lab__/stats"
+
+# --- SSH -----------------------------------------------------------------------------------------------------------
+# One client key, one fixed key per host, and the known_hosts that pins them.
+ensure_ssh_keys() {
+  local number
+  ensure_packages openssh-client
+  mkdir -p "$SSH_DIR/hosts"
+  chmod 700 "$SSH_DIR"
+  [ -f "$SSH_DIR/id_ed25519" ] || ssh-keygen -q -t ed25519 -N '' -C preheat-lab -f "$SSH_DIR/id_ed25519"
+  : >"$SSH_DIR/known_hosts.new"
+  for number in $(seq "$LAB_HOSTS"); do
+    [ -f "$SSH_DIR/hosts/gpu$number" ] || ssh-keygen -q -t ed25519 -N '' -C "gpu$number" -f "$SSH_DIR/hosts/gpu$number"
+    echo "$(lab_address "$number") $(cut -d' ' -f1,2 "$SSH_DIR/hosts/gpu$number.pub")" >>"$SSH_DIR/known_hosts.new"
+  done
+  mv "$SSH_DIR/known_hosts.new" "$SSH_DIR/known_hosts"
+}
+
+lab_ssh() { # lab_ssh NUMBER COMMAND...
+  local number="$1"
+  shift
+  ssh -i "$SSH_DIR/id_ed25519" -o BatchMode=yes -o ConnectTimeout=5 -o StrictHostKeyChecking=yes \
+    -o UserKnownHostsFile="\"$SSH_DIR/known_hosts\"" "root@$(lab_address "$number")" "$@"
+}
+
+# --- Hosts ---------------------------------------------------------------------------------------------------------
+ensure_network() {
+  docker network inspect "$LAB_NETWORK" >/dev/null 2>&1 && return
+  docker network create --subnet "$LAB_SUBNET" --gateway "$LAB_GATEWAY" "$LAB_NETWORK" >/dev/null \
+    || die "cannot create the network $LAB_NETWORK: $LAB_SUBNET must be free on this machine."
+}
+
+# What a nested engine needs, short of --privileged, which a machine without CAP_SYS_RESOURCE cannot give.
+NESTED_ENGINE=(
+  --security-opt seccomp=unconfined --security-opt apparmor=unconfined --security-opt systempaths=unconfined
+  --device-cgroup-rule 'a *:* rwm' --cgroupns host -v /sys/fs/cgroup:/sys/fs/cgroup:rw
+)
+for capability in SYS_ADMIN NET_ADMIN NET_RAW SYS_PTRACE SYS_CHROOT MKNOD AUDIT_WRITE SETFCAP DAC_READ_SEARCH \
+  SYS_MODULE IPC_LOCK SYS_NICE SYSLOG; do
+  NESTED_ENGINE+=(--cap-add "$capability")
+done
+
+start_host() { # start_host NUMBER
+  local name container wanted
+  name="gpu$1"
+  container="$(lab_container "$1")"
+  wanted="$(docker image inspect -f '{{.Id}}' "$LAB_IMAGE_HOST")"
+  if [ "$(docker inspect -f '{{.Image}} {{.State.Running}}' "$container" 2>/dev/null)" = "$wanted true" ]; then
+    return
+  fi
+  say "starting host $name"
+  docker rm -f "$container" >/dev/null 2>&1 || true
+  docker run -d --init --name "$container" --hostname "$name" --network "$LAB_NETWORK" --ip "$(lab_address "$1")" \
+    --label preheat.lab=true "${NESTED_ENGINE[@]}" --tmpfs /run:exec \
+    -v "$container-docker:/var/lib/docker" -v "$container-root:/root" -v "$container-opt:/opt" \
+    -v "$SSH_DIR/id_ed25519.pub:/lab-ssh/id_ed25519.pub:ro" \
+    -v "$SSH_DIR/hosts/$name:/lab-ssh/hosts/$name:ro" \
+    "$LAB_IMAGE_HOST" >/dev/null
+}
+
+wait_for_host() { # wait_for_host NUMBER: sshd and its engine answer
+  local attempt
+  for attempt in $(seq 60); do
+    if lab_ssh "$1" "lab-engine start && docker info" >/dev/null 2>&1; then
+      return
+    fi
+    sleep 0.5
+  done
+  docker logs --tail 20 "$(lab_container "$1")" >&2 || true
+  docker exec "$(lab_container "$1")" tail -n 20 /var/log/dockerd.log >&2 || true
+  die "host gpu$1 ($(lab_address "$1")) did not answer over SSH with a running engine. Its logs are above."
+}
+
+# load_images NUMBER IMAGE...: what the host's engine lacks of them, in one stream, so that shared layers go once.
+load_images() {
+  local number="$1" image missing=() held
+  shift
+  held="$(lab_ssh "$number" "docker image ls --no-trunc --format '{{.Repository}}:{{.Tag}} {{.ID}}'")"
+  for image in "$@"; do
+    grep -qxF "$image $(docker image inspect -f '{{.Id}}' "$image")" <<<"$held" || missing+=("$image")
+  done
+  [ ${#missing[@]} -eq 0 ] && return
+  say "loading ${missing[*]} into gpu$number"
+  docker save "${missing[@]}" | docker exec -i "$(lab_container "$number")" docker load --quiet >/dev/null
+  docker exec "$(lab_container "$number")" docker image prune -f >/dev/null # what the new tags replaced
+}
+
+# --- Wheels, models, Hub -------------------------------------------------------------------------------------------
+# The hosts install the role's virtual environment from these: they have no package index.
+ensure_wheelhouse() {
+  local lock="$PROJECT_ROOT/requirements/host.txt" wheelhouse="$LAB_DIR/wheelhouse" hash
+  hash="$(sha256sum <"$lock")"
+  [ "$(cat "$wheelhouse/.lock" 2>/dev/null)" = "$hash" ] && return
+  say "downloading wheels for the hosts"
+  rm -rf "$wheelhouse"
+  "$PROJECT_ROOT/.venv/bin/python" -m pip download -qq --no-deps --only-binary=:all: --python-version 3.11 \
+    -r "$lock" -d "$wheelhouse"
+  echo "$hash" >"$wheelhouse/.lock"
+}
+
+ensure_models() {
+  local script="$LAB_SOURCE/models/make_models.py" models="$LAB_DIR/models" hash
+  hash="$(sha256sum <"$script")"
+  [ "$(cat "$LAB_DIR/models.made" 2>/dev/null)" = "$hash" ] && return
+  say "making the models"
+  rm -rf "$models"
+  mkdir -p "$models"
+  docker run --rm --user "$(id -u):$(id -g)" -e HOME=/tmp -v "$script:/make_models.py:ro" -v "$models:/models" \
+    "$LAB_IMAGE_SGLANG" python3 /make_models.py /models
+  echo "$hash" >"$LAB_DIR/models.made"
+}
+
+hub_answers() { python3 -c "import urllib.request as u; u.urlopen('$HUB_STATS', timeout=2)" 2>/dev/null; }
+
+ensure_hub() {
+  local pid_file="$LAB_DIR/hub.pid" hash
+  # A Hub of older code is replaced, one that serves is kept (with its counters).
+  hash="$(cat "$LAB_SOURCE"/hub/*.py | sha256sum | cut -c1-16)"
+  if [ "$(cat "$LAB_DIR/hub.version" 2>/dev/null)" = "$hash" ] && hub_answers; then
+    return
+  fi
+  stop_hub
+  say "starting the Hub on port $LAB_HUB_PORT"
+  mkdir -p "$LAB_DIR/hub"
+  setsid python3 "$LAB_SOURCE/hub/hub.py" --root "$LAB_DIR/models" --host 0.0.0.0 --port "$LAB_HUB_PORT" \
+    --cdn-port "$LAB_CDN_PORT" --state-dir "$LAB_DIR/hub" </dev/null >>"$LAB_DIR/hub.log" 2>&1 &
+  echo $! >"$pid_file"
+  for _ in $(seq 40); do
+    if hub_answers; then
+      echo "$hash" >"$LAB_DIR/hub.version"
+      return
+    fi
+    sleep 0.25
+  done
+  tail -n 20 "$LAB_DIR/hub.log" >&2
+  die "the Hub for tests does not answer at $HUB_STATS. Its log is above and in $LAB_DIR/hub.log."
+}
+
+stop_hub() {
+  local pid
+  pid="$(cat "$LAB_DIR/hub.pid" 2>/dev/null)" || return 0
+  # The pid may be another process's by now: only a Hub is killed.
+  if grep -qa "hub.py" "/proc/$pid/cmdline" 2>/dev/null; then
+    kill "$pid"
+    while kill -0 "$pid" 2>/dev/null; do sleep 0.1; done
+  fi
+  rm -f "$LAB_DIR/hub.pid" "$LAB_DIR/hub.version"
+}
+
+# --- Commands ------------------------------------------------------------------------------------------------------
+up() {
+  local number
+  "$PROJECT_ROOT/scripts/ensure_docker.sh"
+  mkdir -p "$LAB_DIR"
+  exec 8>"$LAB_DIR/lab.lock" # one `up` at a time
+  flock 8
+  ensure_ssh_keys
+  "$LAB_SOURCE/images/build.sh" base host light sglang
+  ensure_network
+  for number in $(seq "$LAB_HOSTS"); do start_host "$number"; done
+  ensure_wheelhouse
+  ensure_models
+  ensure_hub 8>&-
+  for number in $(seq "$LAB_HOSTS"); do
+    wait_for_host "$number"
+    load_images "$number" "$LAB_IMAGE_LIGHT" "$LAB_IMAGE_SGLANG"
+  done
+  say "the lab is up: $LAB_HOSTS hosts, inventory tests/lab/inventory, Hub http://$LAB_GATEWAY:$LAB_HUB_PORT"
+}
+
+lab_containers() { docker ps -aq --filter label=preheat.lab=true; }
+
+down() {
+  stop_hub
+  docker info >/dev/null 2>&1 || return 0
+  lab_containers | xargs -r docker rm -f >/dev/null
+  docker network rm "$LAB_NETWORK" >/dev/null 2>&1 || true
+}
+
+clean() {
+  down
+  if docker info >/dev/null 2>&1; then
+    docker volume ls -q --filter name=preheat-lab- | xargs -r docker volume rm >/dev/null
+    docker image ls -q 'preheat-lab/*' | sort -u | xargs -r docker image rm -f >/dev/null
+  fi
+  # The nested engines' cgroups outlive their hosts, for they were made in this machine's tree.
+  as_root find /sys/fs/cgroup -depth -type d -path '*/preheat-lab*' -exec rmdir {} + 2>/dev/null || true
+}
+
+case "${1:-}" in
+  up) up ;;
+  down) down ;;
+  clean) clean ;;
+  *) die "usage: lab.sh up|down|clean" ;;
+esac
