@@ -26,6 +26,22 @@ for attempt in range(1, 11):
 print(json.dumps({"succeeded": status == 200, "status": status, "attempts": attempt, "message": body.strip()}))
 """
 
+# The server knows its tokenizer, by path or by Hub id; the id's snapshot is in the cache that the server was given.
+_TOKENIZER = """
+import json, os, sys, urllib.error, urllib.request
+opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+try:
+    reply = opener.open(sys.argv[1] + "/server_info", timeout=60)
+except urllib.error.HTTPError:
+    reply = opener.open(sys.argv[1] + "/get_server_info", timeout=60)
+server = json.load(reply)
+path = server.get("tokenizer_path") or server["model_path"]
+if not os.path.exists(path):
+    from huggingface_hub import snapshot_download
+    path = snapshot_download(path, revision=server.get("revision"), local_files_only=True)
+print(path)
+"""
+
 ENVIRONMENT = {
     # The tokenizer is in the container; nothing is looked up on the Hub.
     "HF_HUB_OFFLINE": "1",
@@ -39,12 +55,12 @@ def server_url(port):
     return f"http://127.0.0.1:{port}"
 
 
-def benchmark_command(params, output_file):
+def benchmark_command(params, tokenizer_path, output_file):
     """The argv of one run of bench_serving, for the module's parameters."""
     argv = ["timeout", f"--kill-after={KILL_AFTER_SECONDS}", str(params["timeout_seconds"])]
     argv += ["python3", "-m", params["bench_module"]]
     argv += ["--backend", params["backend"], "--base-url", server_url(params["container_port"])]
-    argv += ["--model", params["tokenizer_path"], "--tokenizer", params["tokenizer_path"]]
+    argv += ["--model", tokenizer_path, "--tokenizer", tokenizer_path]
     argv += ["--dataset-name", params["dataset"], "--num-prompts", str(params["num_prompts"])]
     argv += ["--random-input-len", str(params["input_tokens"]), "--random-output-len", str(params["output_tokens"])]
     argv += ["--random-range-ratio", str(params["range_ratio"])]
@@ -63,3 +79,8 @@ def benchmark_command(params, output_file):
 def flush_command(port):
     """The argv that flushes the server's radix cache and prints the outcome as JSON."""
     return ["python3", "-c", _FLUSH, server_url(port) + "/flush_cache"]
+
+
+def tokenizer_command(port):
+    """The argv that prints the path of the server's tokenizer inside the container."""
+    return ["python3", "-c", _TOKENIZER, server_url(port)]

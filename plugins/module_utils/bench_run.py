@@ -54,7 +54,8 @@ def run(container, params, path):
     """Flush, measure and read the result back; returns the fields of the module's result."""
     start, begin = time.time(), time.monotonic()
     flushed = _flush(container, params["container_port"]) if params["flush_cache"] else {"succeeded": False}
-    command = bench_command.benchmark_command(params, path)
+    tokenizer_path = params["tokenizer_path"] or _tokenizer_path(container, params["container_port"])
+    command = bench_command.benchmark_command(params, tokenizer_path, path)
     try:
         _measure(container, params, command)
         text = _exec(container, ["cat", path])[1]
@@ -80,16 +81,29 @@ def _lengths_are_exact(params):
     return params["range_ratio"] == 1 and "--disable-ignore-eos" not in (params["extra_args"] or [])
 
 
+def _tokenizer_path(container, port):
+    exit_code, output, problems = _exec(container, bench_command.tokenizer_command(port))
+    if exit_code:
+        raise BenchmarkError(
+            "benchmark_failed",
+            f"the server did not lead to its tokenizer: {_last_line(problems)}",
+            "Give tokenizer_path, the path of the model's snapshot inside the container.",
+            exit_code=exit_code,
+            output=output + problems,
+        )
+    return _last_line(output)
+
+
 def _flush(container, port):
     exit_code, output, problems = _exec(container, bench_command.flush_command(port))
     try:
         flushed = json.loads(output)
     except ValueError:
-        flushed = {"succeeded": False, "message": problems.strip().rsplit("\n", 1)[-1]}
+        flushed = {"succeeded": False, "message": _last_line(problems)}
     if exit_code or not flushed["succeeded"]:
         raise BenchmarkError(
             "flush_cache_failed",
-            f"the server did not flush its radix cache: {flushed['message'] or 'no answer'}",
+            f"the server did not flush its radix cache: {flushed['message']}",
             "Give the server's port as container_port, let its other requests end, or set flush_cache to false.",
             exit_code=exit_code,
             output=output + problems,
@@ -118,14 +132,17 @@ def _measure(container, params, command):
             exit_code=exit_code,
             output=text,
         )
-    last = text.strip().rsplit("\n", 1)[-1]
     raise BenchmarkError(
         "benchmark_failed",
-        f"bench_serving exited with {exit_code}: {last or 'no output'}",
+        f"bench_serving exited with {exit_code}: {_last_line(text)}",
         "Check tokenizer_path, backend and extra_args against the server's model and version.",
         exit_code=exit_code,
         output=text,
     )
+
+
+def _last_line(text):
+    return text.strip().rsplit("\n", 1)[-1] or "no output"
 
 
 def _is_running(container):

@@ -47,9 +47,8 @@ options:
   tokenizer_path:
     description:
       - Path of the model's snapshot (or of its tokenizer) inside the container.
-      - A local path, for nothing is looked up on the Hub.
+      - Without it the server is asked, and the snapshot found in the container's cache. Nothing is looked up on the Hub.
     type: str
-    required: true
   backend:
     description:
       - Interface of the server that is measured.
@@ -127,7 +126,6 @@ EXAMPLES = r"""
 - name: Measure a chat workload at eight requests at a time
   preheat.fleet.sglang_benchmark:
     container: sglang-qwen3-8b
-    tokenizer_path: "{{ snapshot.snapshot_path }}"
     input_tokens: 1024
     output_tokens: 256
     concurrency: 8
@@ -230,7 +228,7 @@ ARGUMENTS = {
     "container_port": {"type": "int", "default": 30000},
     "docker_host": {"type": "str", "default": "unix:///var/run/docker.sock"},
     # The path of a tokenizer is no secret, whatever its name looks like.
-    "tokenizer_path": {"type": "str", "required": True, "no_log": False},
+    "tokenizer_path": {"type": "str", "no_log": False},
     "backend": {"type": "str", "choices": ["sglang", "sglang-oai", "sglang-oai-chat"], "default": "sglang"},
     "dataset": {"type": "str", "default": "random-ids"},
     "input_tokens": {"type": "int", "required": True, "no_log": False},
@@ -250,7 +248,8 @@ ARGUMENTS = {
 
 def measure(module):
     path = bench_run.output_file()
-    command = bench_command.benchmark_command(module.params, path)
+    tokenizer_path = module.params["tokenizer_path"] or "(the server's tokenizer_path)"
+    command = bench_command.benchmark_command(module.params, tokenizer_path, path)
     if module.check_mode:
         module.exit_json(changed=False, skipped=True, command=command)
     try:
