@@ -1,0 +1,41 @@
+# One way to run everything. Each target does its own set-up and is idempotent.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export PYTHON
+
+.PHONY: help demo test lint unit integration lab lab-down clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: lab ## the main job for real, on the fleet in containers: warm, tune, report
+	ansible-playbook tune.yml -i tests/lab/inventory -e @tests/lab/sweep.yml
+
+test: lint unit integration ## everything CI runs
+
+lint: venv-dev ## ruff, ansible-lint, mypy
+	ruff check .
+	ansible-lint --offline --profile production
+	MYPYPATH=.collections mypy --namespace-packages --explicit-package-bases plugins
+
+unit: venv-dev ## the unit tests, in seconds
+	python -m pytest tests/unit
+
+integration: venv-dev lab ## end to end on the lab
+	python -m pytest tests/integration
+
+lab: venv ## bring up the fleet in containers (LAB_HOSTS=2)
+	tests/lab/lab.sh up
+
+lab-down: ## take the fleet down; its disks and images stay
+	tests/lab/lab.sh down
+
+clean: ## remove all that the others made, containers, images and networks included
+	scripts/clean.sh
+
+.PHONY: venv venv-dev
+venv:
+	@scripts/ensure_venv.sh controller
+venv-dev:
+	@scripts/ensure_venv.sh dev
