@@ -39,7 +39,7 @@ def collect_amd_smi(run):
         code, stdout, stderr = run(topic, "--json")
         answers[topic] = _records(stdout) if code == 0 else None
         if answers[topic] is None and topic in ("static", "metric"):
-            raise ToolError(failure("amd-smi %s --json" % topic, code, stdout, stderr))
+            raise ToolError(failure(f"amd-smi {topic} --json", code, stdout, stderr))
     return parse_amd_smi(**{topic: records or [] for topic, records in answers.items()})
 
 

@@ -48,9 +48,9 @@ def parse_log(text):
     try:
         log = ElementTree.fromstring(text.strip())
     except ElementTree.ParseError as error:
-        raise ToolError("nvidia-smi -q -x printed XML that cannot be read: %s" % error) from error
+        raise ToolError(f"nvidia-smi -q -x printed XML that cannot be read: {error}") from error
     gpus = [_gpu(index, node) for index, node in enumerate(log.findall("gpu"))]
-    broken = ["GPU %d (%s): %s" % (gpu["index"], gpu["pci_bus_id"], gpu["error"]) for gpu in gpus if gpu["error"]]
+    broken = [f"GPU {gpu['index']} ({gpu['pci_bus_id']}): {gpu['error']}" for gpu in gpus if gpu["error"]]
     return {
         "driver_version": known(log.findtext("driver_version")),
         "cuda_version": known(log.findtext("cuda_version")),
@@ -80,7 +80,7 @@ def _gpu(index, node):
 def _memory(node):
     usage = node.find("fb_memory_usage")
     return {
-        "memory_%s_bytes" % kind: quantity_bytes(usage.findtext(kind)) if usage is not None else None
+        f"memory_{kind}_bytes": quantity_bytes(usage.findtext(kind)) if usage is not None else None
         for kind in ("total", "free", "used")
     }
 
@@ -109,11 +109,11 @@ def _gpu_error(node):
     for path in ("uuid", "fb_memory_usage/total", "fb_memory_usage/used", "utilization/gpu_util"):
         value = (node.findtext(path) or "").strip().strip("[]")
         if value in _LOST:
-            return "nvidia-smi says %r: the GPU is lost, reset it or reboot the host" % value
+            return f"nvidia-smi says {value!r}: the GPU is lost, reset it or reboot the host"
     if (node.findtext("gpu_reset_status/reset_required") or "").strip() == "Yes":
         return "a reset of the GPU is required (nvidia-smi --gpu-reset)"
     action = known(node.findtext("gpu_recovery_action"))
-    return "the driver asks for the recovery action %r" % action if action else None
+    return f"the driver asks for the recovery action {action!r}" if action else None
 
 
 def add_mig_names(gpus, text):

@@ -45,15 +45,14 @@ def run_tool(argv, timeout_seconds):
         stdout, stderr = process.communicate(timeout=timeout_seconds)
     except subprocess.TimeoutExpired:
         process.kill()
-        message = "%s gave no answer within %g s: the driver hangs" % (" ".join(argv), timeout_seconds)
-        raise ToolError(message) from None
+        raise ToolError(f"{' '.join(argv)} gave no answer within {timeout_seconds:g} s: the driver hangs") from None
     return process.returncode, stdout, stderr
 
 
 def failure(name, code, stdout, stderr):
     """The error text for a tool that failed: what it printed, in one line."""
     said = " ".join((stderr.strip() or stdout.strip() or "no output").split())
-    return "%s (exit code %d): %s" % (name, code, said[:500])
+    return f"{name} (exit code {code}): {said[:500]}"
 
 
 def quantity_bytes(text):
@@ -62,7 +61,7 @@ def quantity_bytes(text):
     AMD's tools say MB where they mean MiB.
     """
     if isinstance(text, dict):
-        text = "%s %s" % (text.get("value"), text.get("unit") or "")
+        text = f"{text.get('value')} {text.get('unit') or ''}"
     match = _QUANTITY.match(str(text))
     if not match:
         return None

@@ -107,7 +107,7 @@ gpus:
       elements: dict
     mig:
       description:
-        - MIG devices, each with C(index), C(uuid), C(profile), C(gpu_instance_id), C(compute_instance_id) and its memory.
+        - MIG devices, each with C(index), C(uuid), C(profile), C(gpu_instance_id), C(compute_instance_id), memory.
         - Null if MIG is off.
       type: list
       elements: dict

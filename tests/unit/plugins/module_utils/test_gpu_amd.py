@@ -84,7 +84,7 @@ def test_without_metric_usage_the_size_is_taken_from_static():
 
 @pytest.mark.parametrize("texts", [{}, {"static": "Traceback", "metric": "[]"}, {"static": "[]"}])
 def test_amd_smi_without_an_answer(texts):
-    with pytest.raises(ToolError, match="amd-smi (static|metric) --json"):
+    with pytest.raises(ToolError, match=r"amd-smi (static|metric) --json"):
         gpu_amd.collect_amd_smi(answers(**texts))
 
 
