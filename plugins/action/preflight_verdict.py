@@ -1,0 +1,80 @@
+# Copyright: preheat contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Action plugin: judge what the plan and the hosts reported; all problems of all hosts in one message."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.preheat.fleet.plugins.plugin_utils import sweep_plan, sweep_space
+from ansible_collections.preheat.fleet.plugins.plugin_utils.problems import Problem, format_problems, problem
+
+
+class ActionModule(ActionBase):
+    """Fails with every problem, or returns the plan with its points and slots."""
+
+    TRANSFERS_FILES = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        super().run(tmp, task_vars)
+        _result, args = self.validate_argument_spec(
+            {
+                "plan": {"type": "dict", "default": {}},
+                "problems": {"type": "list", "elements": "dict", "default": []},
+                "hosts": {"type": "list", "elements": "str", "required": True},
+                "slot_gpus": {"type": "int", "default": 0},
+                "cpu_slots_per_host": {"type": "int", "default": 1},
+            }
+        )
+        variables = task_vars or {}
+        hostvars, plan = variables["hostvars"], args["plan"]
+        problems: list[Problem] = list(args["problems"])
+        gpus: dict[str, list[dict[str, Any]]] = {}
+        for host in args["hosts"]:
+            reported = hostvars[host].get("gpu_host_preflight_result") or {}
+            problems += host_problems(host, reported)
+            gpus[host] = (reported.get("facts") or {}).get("gpus") or []
+        if plan and not problems:
+            problems += self._place(plan, gpus, args["slot_gpus"], args["cpu_slots_per_host"])
+        if plan.get("slots"):
+            forks = int(variables.get("ansible_forks", 5))
+            if forks < len(plan["slots"]):
+                remedy = f"Run with --forks {len(plan['slots'])}, or set forks in ansible.cfg."
+                problems.append(problem("forks", forks, f"are too few for {len(plan['slots'])} slots.", remedy))
+        if problems:
+            return {"failed": True, "msg": format_problems(problems), "problems": problems}
+        return {"changed": False, "plan": plan}
+
+    @staticmethod
+    def _place(
+        plan: dict[str, Any], gpus: dict[str, list[dict[str, Any]]], slot_gpus: int, cpu_slots: int
+    ) -> list[Problem]:
+        """Put points and slots into the plan."""
+        size = slot_gpus or min([plan["gpus_needed"], *(len(found) for found in gpus.values())])
+        feasible, infeasible = sweep_space.admit(plan["server"], size)
+        plan["slot_gpus"] = size
+        plan["feasible"], plan["infeasible"] = feasible, infeasible
+        plan["launches"] = len(feasible)
+        plan["slots"] = sweep_plan.slots(gpus, size, cpu_slots)
+        found = sweep_plan.unequal_gpus(gpus) if size else []
+        if not feasible:
+            reasons = "; ".join(sorted({point["reason"] for point in infeasible}))
+            remedy = "Widen sweep_server.space or loosen sweep_server.where."
+            found.append(problem("sweep_server", plan["server"], f"leaves no point to launch: {reasons}.", remedy))
+        if not plan["slots"]:
+            remedy = "Lower sweep_slot_gpus, or add hosts with more GPUs."
+            found.append(problem("sweep_slot_gpus", size, "GPUs are more than any host has.", remedy))
+        return found
+
+
+def host_problems(host: str, reported: dict[str, Any]) -> list[Problem]:
+    """The problems of one host; a host that could not be asked is a problem itself."""
+    if reported.get("unreachable"):
+        remedy = f"Check ansible_host, ansible_user and the key: ansible -m ping {host}."
+        return [problem("ansible_host", host, f"is unreachable: {reported.get('msg', '')}".strip(), remedy, host)]
+    if "problems" not in reported:
+        message = f"could not be inspected: {reported.get('msg', 'no answer')}"
+        return [problem("ansible_host", host, message, "Run preflight.yml with -v to see why.", host)]
+    return [{**item, "host": host} for item in reported["problems"]]

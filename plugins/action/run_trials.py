@@ -1,0 +1,125 @@
+# Copyright: preheat contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Action plugin: one slot's worker. Claims trials of a sweep and runs them until none is left."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from ansible import __version__ as ansible_version
+from ansible.errors import AnsibleConnectionFailure
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+
+from ansible_collections.preheat.fleet.plugins.plugin_utils import records, trial
+from ansible_collections.preheat.fleet.plugins.plugin_utils.study import SweepStudy
+from ansible_collections.preheat.fleet.plugins.plugin_utils.version import preheat_version
+
+# How often an idle slot looks whether a trial came back because its host was lost.
+IDLE_SECONDS = 2.0
+
+ARGUMENTS: dict[str, Any] = {
+    "plan": {"type": "dict", "required": True},
+    "slot": {"type": "dict", "required": True},
+    "python": {"type": "str", "required": True},
+    "docker_host": {"type": "str", "required": True},
+    "cache_dir": {"type": "str", "required": True},
+    "jit_cache_dir": {"type": "str"},
+    "endpoint": {"type": "str"},
+    "gpu_access": {"type": "str", "default": "auto"},
+    "ready_timeout_seconds": {"type": "int", "required": True},
+}
+
+
+class ActionModule(ActionBase):
+    """Runs trials on the host that the task is delegated to."""
+
+    TRANSFERS_FILES = False
+    _supports_check_mode = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        super().run(tmp, task_vars)
+        _result, args = self.validate_argument_spec(ARGUMENTS)
+        self._vars = self._with_interpreter(task_vars or {}, args["python"])
+        self._display = Display()
+        self._args = args
+        # Never an argument of the task: those are shown by verbose runs.
+        token = self._templar.template((task_vars or {}).get("model_cache_token") or "") or None
+        settings = {**{name: args[name] for name in ARGUMENTS}, "token": token}
+        study = SweepStudy(args["plan"]["sweep_dir"])
+        done = self._work(study, settings)
+        return {"changed": bool(done), "trials": done}
+
+    def _work(self, study: SweepStudy, settings: dict[str, Any]) -> list[dict[str, Any]]:
+        plan, slot = self._args["plan"], self._args["slot"]
+        versions = {"preheat": preheat_version(), "ansible": ansible_version}
+        self._sweep_out()
+        done = []
+        while True:
+            claim = study.claim(slot["name"])
+            if claim is None:
+                if not study.running():
+                    return done
+                time.sleep(IDLE_SECONDS)
+                continue
+            say = self._sayer(claim)
+            say(f"begins with {claim['params'] or 'the base configuration'}")
+            run = trial.Trial(
+                plan=plan, claim=claim, slot=slot, settings=settings, versions=versions, call=self._call, say=say
+            )
+            try:
+                record = run.run()
+            except AnsibleConnectionFailure as exc:
+                self._lost(study, claim, run, exc)
+                raise
+            study.finish(claim, record)
+            say(trial.verdict(record))
+            done.append({"number": record["number"], "status": record["status"]})
+
+    def _lost(self, study: SweepStudy, claim: dict[str, Any], run: trial.Trial, exc: Exception) -> None:
+        """The host is gone: the trial goes back into the queue, or is recorded once it has had its attempts."""
+        say = self._sayer(claim)
+        recorded = any(r["number"] == claim["number"] for r in records.load_trials(self._args["plan"]["sweep_dir"]))
+        if recorded:  # lost while the container was being stopped: the results are safe
+            study.finish(claim, run.record)
+            say("the host was lost after the trial was recorded")
+        elif study.requeue(claim):
+            say(f"the host was lost ({exc}); the trial goes back into the queue")
+        else:
+            error = {"class": "host_lost", "message": str(exc), "remedy": "See why hosts vanish under this trial.",
+                     "phase": None, "exit_code": None, "log_tail": ""}  # fmt: skip
+            run.record.update(status="failed", error=error)
+            records.write_trial(self._args["plan"]["sweep_dir"], run.record)
+            study.finish(claim, run.record)
+            say(f"the host was lost ({exc}) in the last attempt")
+
+    def _sweep_out(self) -> None:
+        """Remove what a dead run left on this slot."""
+        labels = trial.slot_labels(self._args["plan"]["name"], self._args["slot"]["name"])
+        args = {"state": "absent", "match_labels": labels, "docker_host": self._args["docker_host"]}
+        removed = self._call("sglang_server", args).get("removed")
+        if removed:
+            self._display.display(f"{self._args['slot']['name']}: removed what an earlier run left: {removed}")
+
+    def _call(self, module: str, args: dict[str, Any]) -> dict[str, Any]:
+        given = {name: value for name, value in args.items() if value is not None}
+        return self._execute_module(module_name=f"preheat.fleet.{module}", module_args=given, task_vars=self._vars)
+
+    def _sayer(self, claim: dict[str, Any]) -> trial.Say:
+        number, total = claim["number"], self._args["plan"]["launches"]
+        return lambda text: self._display.display(
+            f"{time.strftime('%H:%M:%S')} {self._args['slot']['name']} trial {number} ({total} in all): {text}"
+        )
+
+    def _with_interpreter(self, task_vars: dict[str, Any], python: str) -> dict[str, Any]:
+        """Modules run with the virtual environment's Python, also where the task is delegated."""
+        changed = {**task_vars, "ansible_python_interpreter": python}
+        delegated = task_vars.get("ansible_delegated_vars") or {}
+        if self._task.delegate_to in delegated:
+            host = self._task.delegate_to
+            changed["ansible_delegated_vars"] = {
+                **delegated,
+                host: {**delegated[host], "ansible_python_interpreter": python},
+            }
+        return changed

@@ -1,0 +1,107 @@
+# Copyright: preheat contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Action plugin: check every variable of a sweep and plan it, before any host is asked."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.preheat.fleet.plugins.module_utils import hf_tree
+from ansible_collections.preheat.fleet.plugins.plugin_utils import sweep_plan, sweep_space
+from ansible_collections.preheat.fleet.plugins.plugin_utils.problems import Problem, problem
+
+_COMMIT = re.compile(r"[0-9a-f]{40}\Z")
+
+
+class ActionModule(ActionBase):
+    """Returns ``plan`` and ``problems``; never fails for what it finds."""
+
+    TRANSFERS_FILES = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        super().run(tmp, task_vars)
+        _result, args = self.validate_argument_spec(
+            {
+                "hosts": {"type": "list", "elements": "str", "required": True},
+                "sweep": {"type": "bool", "default": True},
+            }
+        )
+        variables = task_vars or {}
+        hostvars = variables["hostvars"]
+        problems = sweep_plan.unknown_variables(
+            {"": variables, **{host: hostvars[host] for host in args["hosts"] if host in hostvars}}
+        )
+        # A variable given for everything is one problem, not one for each host as well.
+        everywhere = {item["variable"] for item in problems if not item["host"]}
+        problems = [item for item in problems if not item["host"] or item["variable"] not in everywhere]
+        if not args["hosts"]:
+            problems.append(
+                problem("gpu_hosts", [], "has no hosts.", "Put the GPU hosts into the inventory's group gpu_hosts.")
+            )
+        if not args["sweep"]:
+            return {"changed": False, "plan": {}, "problems": problems}
+        options = sweep_plan.role_options("sweep")
+        given = {name: self._templar.template(variables[name]) for name in options if name in variables}
+        coerced, mistyped = sweep_plan.check_types(options, given)
+        problems += mistyped
+        plan = {}
+        if not mistyped:
+            sweep = {name.removeprefix("sweep_"): value for name, value in coerced.items()}
+            problems += sweep_plan.check_sweep(sweep)
+            if not problems:
+                plan, more = self._plan(sweep, variables)
+                problems += more
+        return {"changed": False, "plan": plan, "problems": problems}
+
+    def _plan(self, sweep: dict[str, Any], variables: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
+        points = sweep_space.grid(sweep["server"])
+        plan = {
+            **{key: sweep[key] for key in ("name", "model", "image", "server", "workloads", "objective", "slo")},
+            "environment": sweep["server"].get("environment") or {},
+            "workload_points": sweep_plan.workload_points(sweep["workloads"]),
+            "gpus_needed": max(point["gpus"] for point in points),
+            "points": len(points),
+            "sweep_dir": str(Path(sweep["results_dir"]).expanduser().resolve() / sweep["name"]),
+        }
+        earlier_file = Path(plan["sweep_dir"]) / "sweep.json"
+        earlier = json.loads(earlier_file.read_text()) if earlier_file.is_file() else None
+        problems = sweep_plan.same_sweep(plan, earlier) if earlier else []
+        if problems:
+            return plan, problems
+        # A sweep that was begun stays on the commit it was begun with.
+        revision = earlier["commit"] if earlier else plan["model"]["revision"]
+        plan["commit"] = revision
+        plan["files"] = earlier["files"] if earlier else []
+        plan["bytes_total"] = earlier["bytes_total"] if earlier else 0
+        if not earlier:
+            problems += self._resolve(plan, variables)
+        return plan, problems
+
+    def _resolve(self, plan: dict[str, Any], variables: dict[str, Any]) -> list[Problem]:
+        """Pin the commit and learn the size, with one look at the Hub from the controller."""
+        model = plan["model"]
+        endpoint, token = (
+            self._templar.template(variables[name]) if variables.get(name) else None
+            for name in ("model_cache_endpoint", "model_cache_token")
+        )
+        try:
+            manifest = hf_tree.resolve(
+                repo_id=model["repo_id"],
+                revision=model["revision"],
+                endpoint=endpoint,
+                token=token,
+                allow_patterns=model["allow_patterns"],
+                ignore_patterns=model["ignore_patterns"],
+                allow_pickle=model["allow_pickle"],
+            )
+        except hf_tree.HubError as exc:
+            if _COMMIT.match(model["revision"]):
+                return []  # hosts that hold this commit need no Hub
+            return [problem("sweep_model", model, exc.message, exc.remedy)]
+        plan.update(commit=manifest["commit"], files=manifest["files"], bytes_total=manifest["bytes_total"])
+        return []

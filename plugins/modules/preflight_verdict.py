@@ -1,0 +1,70 @@
+#!/usr/bin/python
+# Copyright: preheat contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Documentation of the action plugin preflight_verdict; it runs on the controller."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: preflight_verdict
+short_description: Judge what the plan and the hosts reported
+version_added: 0.1.0
+description:
+  - Fails with all problems of all hosts in one message, before anything is downloaded or launched.
+  - Otherwise puts points and slots into the plan.
+author: The preheat maintainers
+options:
+  plan:
+    description: The plan that M(preheat.fleet.sweep_plan) returned.
+    type: dict
+    default: {}
+  problems:
+    description: The problems that M(preheat.fleet.sweep_plan) returned.
+    type: list
+    elements: dict
+    default: []
+  hosts:
+    description: Inventory hosts; each has its report in C(gpu_host_preflight_result).
+    type: list
+    elements: str
+    required: true
+  slot_gpus:
+    description: GPUs of a slot; 0 for as many as the largest point needs and every host has.
+    type: int
+    default: 0
+  cpu_slots_per_host:
+    description: Servers side by side on a host when the sweep runs on CPUs.
+    type: int
+    default: 1
+attributes:
+  check_mode:
+    support: full
+    description: Changes nothing.
+  diff_mode:
+    support: none
+    description: Shows no difference.
+  action:
+    support: full
+    description: Runs on the controller.
+"""
+
+EXAMPLES = r"""
+- name: Judge
+  preheat.fleet.preflight_verdict:
+    plan: "{{ plan.plan }}"
+    problems: "{{ plan.problems }}"
+    hosts: "{{ groups['gpu_hosts'] }}"
+"""
+
+RETURN = r"""
+plan:
+  description: The plan with C(feasible) and C(infeasible) points, C(slots) and the number of C(launches).
+  returned: success
+  type: dict
+  sample: {launches: 4, slot_gpus: 1}
+problems:
+  description: All problems.
+  returned: failure
+  type: list
+  elements: dict
+"""

@@ -1,0 +1,219 @@
+# Copyright: preheat contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The study of a sweep: Optuna's, in a journal that is derived from the trials' records.
+
+Records are the truth (``trials/NNNN/trial.json``, written durably before anything else is told). The journal is the
+queue that the slots of one run claim from; every run builds it anew from the records, so that neither a killed
+controller nor a torn journal can lose or double a trial.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import socket
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import optuna
+from ansible.errors import AnsibleError
+from optuna.distributions import CategoricalDistribution
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from ansible_collections.preheat.fleet.plugins.plugin_utils import records, scoring
+from ansible_collections.preheat.fleet.plugins.plugin_utils.sweep_space import point_key
+
+optuna.logging.set_verbosity(logging.WARNING)
+
+# A trial whose host was lost goes back into the queue this many times.
+MAX_ATTEMPTS = 3
+
+
+class StudyError(AnsibleError):
+    """The sweep's folder cannot be used for a run."""
+
+
+class _FileLock:
+    """flock: unlike Optuna's lock files it is gone the moment its holder dies."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._stream: Any = None
+
+    def acquire(self) -> bool:
+        self._stream = open(self._path, "w")  # noqa: SIM115 - held until release
+        fcntl.flock(self._stream, fcntl.LOCK_EX)
+        return True
+
+    def release(self) -> None:
+        self._stream.close()
+
+
+class SweepStudy:
+    """Claim trials and tell their end; each slot's process opens its own."""
+
+    def __init__(self, sweep_dir: str | Path) -> None:
+        folder = Path(sweep_dir)
+        backend = JournalFileBackend(str(folder / "study.journal"), lock_obj=_FileLock(folder / "study.journal.lock"))
+        self._storage = optuna.storages.JournalStorage(backend)
+        self.study = optuna.load_study(study_name=folder.name, storage=self._storage)
+
+    def claim(self, slot: str) -> dict[str, Any] | None:
+        """The next waiting point, now this slot's; None if none waits."""
+        for trial in self._trials(TrialState.WAITING):
+            # False when another slot was faster.
+            if self._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING):
+                self._storage.set_trial_user_attr(trial._trial_id, "slot", slot)
+                attrs = trial.user_attrs
+                return {**attrs["point"], "attempt": attrs["attempt"], "study_number": trial.number}
+        return None
+
+    def running(self) -> int:
+        return len(self._trials(TrialState.RUNNING))
+
+    def counts(self) -> dict[str, int]:
+        states = [trial.state for trial in self.study.get_trials(deepcopy=False)]
+        return {state.name.lower(): states.count(state) for state in TrialState}
+
+    def finish(self, claim: dict[str, Any], record: dict[str, Any]) -> None:
+        """Tell the study how a recorded trial ended."""
+        value = _told_value(record)
+        state = TrialState.FAIL if value is None else TrialState.COMPLETE
+        self.study.tell(claim["study_number"], value, state=state)
+
+    def requeue(self, claim: dict[str, Any]) -> bool:
+        """Give a claimed point back after its host was lost; False once it has had all its attempts."""
+        if claim["attempt"] >= MAX_ATTEMPTS:
+            return False
+        trial = next(t for t in self._trials(TrialState.RUNNING) if t.number == claim["study_number"])
+        self.study.add_trial(_waiting(trial, trial.user_attrs["point"], claim["attempt"] + 1))
+        self.study.tell(claim["study_number"], state=TrialState.FAIL)
+        return True
+
+    def _trials(self, state: TrialState) -> list[FrozenTrial]:
+        return self.study.get_trials(deepcopy=False, states=(state,))
+
+
+def open_study(
+    plan: dict[str, Any],
+    points: list[dict[str, Any]],
+    infeasible: list[dict[str, Any]],
+    retry_failed: bool = False,
+) -> dict[str, int]:
+    """Make the sweep's folder ready for a run; returns how many trials wait and how many are finished.
+
+    Refuses while another controller runs this sweep. Infeasible points get their records here.
+    """
+    folder = Path(plan["sweep_dir"])
+    (folder / "trials").mkdir(parents=True, exist_ok=True)
+    _own(folder)
+    records.write_durably(folder / "sweep.json", json.dumps(plan, indent=1) + "\n")
+    done = {_key(record): record for record in records.load_trials(folder)}
+    number = max((record["number"] for record in done.values()), default=-1) + 1
+    for point in [*points, *infeasible]:
+        earlier = done.get(point["key"])
+        if earlier:
+            point["number"] = earlier["number"]
+        else:
+            point["number"], number = number, number + 1
+    for point in infeasible:
+        if point["key"] not in done:
+            record = _infeasible_record(plan, point)
+            records.write_trial(folder, record)
+            done[point["key"]] = record
+
+    (folder / "study.journal").unlink(missing_ok=True)
+    backend = JournalFileBackend(str(folder / "study.journal"), lock_obj=_FileLock(folder / "study.journal.lock"))
+    study = optuna.create_study(
+        study_name=folder.name,
+        storage=optuna.storages.JournalStorage(backend),
+        direction=scoring.direction_of(plan["objective"]),
+    )
+    for point in points:
+        record = done.get(point["key"])
+        if record and not (retry_failed and record["status"] == "failed") and record["status"] != "infeasible":
+            study.add_trial(_finished(point, record, points))
+        else:
+            study.add_trial(_waiting(_with_params(point, points), point, 1))
+    return {"waiting": len(study.get_trials(states=(TrialState.WAITING,))), "finished": len(done)}
+
+
+def _infeasible_record(plan: dict[str, Any], point: dict[str, Any]) -> dict[str, Any]:
+    error = {"class": "infeasible", "message": point["reason"], "remedy": "", "phase": None}
+    return records.new_record(
+        sweep=plan["name"],
+        number=point["number"],
+        params=point["params"],
+        server_parameters=point["server_parameters"],
+        status="infeasible",
+        error=error,
+    )
+
+
+def _key(record: dict[str, Any]) -> str:
+    return point_key(record["server_parameters"])
+
+
+def _told_value(record: dict[str, Any]) -> float | None:
+    return record["objective"]["value"] if record.get("eligible") and record.get("objective") else None
+
+
+def _scalar(value: Any) -> Any:
+    """Optuna's categories are scalars; lists and mappings travel as JSON."""
+    return value if value is None or isinstance(value, (bool, int, float, str)) else json.dumps(value, sort_keys=True)
+
+
+def _with_params(point: dict[str, Any], points: list[dict[str, Any]]) -> dict[str, Any]:
+    """The point's parameters as Optuna knows them, each among all the values that the sweep tries."""
+    choices = {
+        name: list(dict.fromkeys(_scalar(other["params"][name]) for other in points if name in other["params"]))
+        for name in point["params"]
+    }
+    return {
+        "params": {name: _scalar(value) for name, value in point["params"].items()},
+        "distributions": {name: CategoricalDistribution(values) for name, values in choices.items()},
+    }
+
+
+def _waiting(like: dict[str, Any] | FrozenTrial, point: dict[str, Any], attempt: int) -> FrozenTrial:
+    known = like if isinstance(like, dict) else {"params": like.params, "distributions": like.distributions}
+    return create_trial(state=TrialState.WAITING, user_attrs={"point": point, "attempt": attempt}, **known)
+
+
+def _finished(point: dict[str, Any], record: dict[str, Any], points: list[dict[str, Any]]) -> FrozenTrial:
+    value = _told_value(record)
+    return create_trial(
+        state=TrialState.FAIL if value is None else TrialState.COMPLETE,
+        value=value,
+        user_attrs={"point": point, "attempt": record["attempt"]},
+        **_with_params(point, points),
+    )
+
+
+def _own(folder: Path) -> None:
+    """Make this run of ansible-playbook the only one that drives the sweep."""
+    file = folder / "owner.json"
+    me = {"controller": socket.gethostname(), "pid": os.getppid()}
+    me["started"] = _process_start(me["pid"])
+    with contextlib.suppress(FileNotFoundError):
+        owner = json.loads(file.read_text())
+        same_machine = owner["controller"] == me["controller"]
+        alive = not same_machine or _process_start(owner["pid"]) == owner["started"]
+        if alive and owner != me:
+            where = "" if same_machine else f" on {owner['controller']} (if that one is gone, delete {file})"
+            raise StudyError(
+                f"sweep_name = {folder.name!r}: another controller (process {owner['pid']}{where}) runs this sweep. "
+                "Wait for it, or choose another sweep_name."
+            )
+    records.write_durably(file, json.dumps(me) + "\n")
+
+
+def _process_start(pid: int) -> str:
+    """When a process began, so that a reused number is not taken for it; empty if it is gone."""
+    shown = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    return shown.stdout.strip()

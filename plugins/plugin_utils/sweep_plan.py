@@ -1,0 +1,183 @@
+# Copyright: preheat contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The plan of a sweep: its variables checked, its workloads spelled out, its slots counted.
+
+Pure functions on plain data. The single source of names and types is the argument specification of the roles.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+
+from ansible_collections.preheat.fleet.plugins.plugin_utils import scoring
+from ansible_collections.preheat.fleet.plugins.plugin_utils.problems import Problem, did_you_mean, problem
+from ansible_collections.preheat.fleet.plugins.plugin_utils.sweep_space import check_space
+
+ROLES = Path(__file__).parents[2] / "roles"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
+# What makes two sweeps different ones: their trials cannot stand in one table.
+IDENTITY = ("model", "image", "environment", "workloads")
+
+
+def role_options(role: str, roles: Path = ROLES) -> dict[str, Any]:
+    """The options of every entry point of a role, from its argument specification."""
+    specs = yaml.safe_load((roles / role / "meta" / "argument_specs.yml").read_text())["argument_specs"]
+    return {name: option for entry in specs.values() for name, option in (entry.get("options") or {}).items()}
+
+
+def unknown_variables(variables: Mapping[str, Iterable[str]], roles: Path = ROLES) -> list[Problem]:
+    """Variables (``{host: names}``) that start like a role's but that no role documents."""
+    names = sorted(path.name for path in roles.iterdir() if (path / "meta" / "argument_specs.yml").is_file())
+    known = {option for role in names for option in role_options(role, roles)}
+    prefixes = tuple(f"{name}_" for name in names)
+    return [
+        problem(name, "", "is not a variable of preheat.", did_you_mean(name, _same_role(name, known, names)), host)
+        for host, given in variables.items()
+        for name in sorted(given)
+        if name.startswith(prefixes) and name not in known
+    ]
+
+
+def _same_role(name: str, known: set[str], roles: list[str]) -> list[str]:
+    role = max((role for role in roles if name.startswith(f"{role}_")), key=len)
+    return [option for option in known if option.startswith(f"{role}_")]
+
+
+def check_types(options: dict[str, Any], given: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
+    """Types, required options and unknown keys, by Ansible's own validator; returns the coerced values."""
+    coerced, found = {}, []
+    for name, option in options.items():
+        value = given.get(name)
+        items = value if option.get("elements") == "dict" and isinstance(value, list) else None
+        if items is not None:  # one at a time: the validator does not say which element is wrong
+            entry = {key: option[key] for key in ("options",) if key in option}
+            parts = [_validate(f"{name}[{i}]", {**entry, "type": "dict"}, item) for i, item in enumerate(items)]
+            coerced[name] = [part for part, _problems in parts]
+            found += [item for _part, problems in parts for item in problems]
+        else:
+            coerced[name], problems = _validate(name, option, value)
+            found += problems
+    return coerced, found
+
+
+def _validate(name: str, option: dict[str, Any], value: Any) -> tuple[Any, list[Problem]]:
+    result = ArgumentSpecValidator({name: option}).validate({name: value} if value is not None else {})
+    found = []
+    for message in result.error_messages:
+        if "missing required arguments" in message and value is None:
+            found.append(problem(name, value, "is missing.", "Give a sweep file: -e @sweeps/NAME.yml."))
+        else:
+            remedy = "See what is allowed: ansible-doc -t role preheat.fleet.sweep."
+            found.append(problem(name, value, f"{message.removesuffix('.')}.", remedy))
+    return result.validated_parameters.get(name), found
+
+
+def check_sweep(sweep: dict[str, Any]) -> list[Problem]:
+    """Rules across the fields of a sweep whose types are right already (names without the prefix ``sweep_``)."""
+    found = []
+    if not _NAME.match(sweep["name"]):
+        found.append(
+            problem("sweep_name", sweep["name"], "cannot be a folder's name.", "Use letters, digits, '.', '_', '-'.")
+        )
+    found += check_space(sweep["server"])
+    found += check_workloads(sweep["workloads"])
+    found += scoring.check_objective(sweep["objective"])
+    found += scoring.check_slo(sweep["slo"])
+    return found
+
+
+def check_workloads(workloads: list[dict[str, Any]]) -> list[Problem]:
+    found = []
+    if not workloads:
+        found.append(problem("sweep_workloads", workloads, "is empty.", "Describe at least one workload."))
+    seen: set[str] = set()
+    for index, workload in enumerate(workloads):
+        at = f"sweep_workloads[{index}]"
+        name = workload["name"]
+        if not _NAME.match(name):
+            found.append(problem(f"{at}.name", name, "cannot be a file's name.", "Use letters, digits, '.', '_', '-'."))
+        if name in seen:
+            found.append(problem(f"{at}.name", name, "is used twice.", "Give every workload its own name."))
+        seen.add(name)
+        for key in ("input_tokens", "output_tokens", "num_prompts"):
+            if workload.get(key) is not None and workload[key] < 1:
+                found.append(problem(f"{at}.{key}", workload[key], "is below 1.", "Give a whole number from 1."))
+        loads = {key: workload.get(key) for key in ("concurrency", "request_rate") if workload.get(key)}
+        if len(loads) != 1:
+            remedy = "Give one of the two: a number, or a list of numbers."
+            found.append(problem(at, loads or name, "needs either concurrency or request_rate.", remedy))
+        for key, numbers in loads.items():
+            found += [
+                problem(f"{at}.{key}", number, "is not above 0.", "Give numbers above 0.")
+                for number in numbers
+                if number <= 0
+            ]
+    return found
+
+
+def workload_points(workloads: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One entry per workload and load, in the order given; all of them run on every launch.
+
+    Without ``num_prompts``: four times the concurrency, or 30 seconds of the request rate, and at least 32.
+    """
+    points = []
+    for workload in workloads:
+        common = {k: v for k, v in workload.items() if k not in ("concurrency", "request_rate", "num_prompts")}
+        for concurrency in workload.get("concurrency") or []:
+            prompts = workload.get("num_prompts") or max(32, 4 * concurrency)
+            load = {"concurrency": concurrency, "request_rate": None, "num_prompts": prompts}
+            points.append({**common, **load, "point": f"{workload['name']}/c{concurrency}"})
+        for rate in workload.get("request_rate") or []:
+            prompts = workload.get("num_prompts") or max(32, round(30 * rate))
+            load = {"concurrency": None, "request_rate": rate, "num_prompts": prompts}
+            points.append({**common, **load, "point": f"{workload['name']}/r{rate:g}"})
+    return points
+
+
+def same_sweep(plan: dict[str, Any], earlier: dict[str, Any]) -> list[Problem]:
+    """What forbids this plan to go on in the results of an earlier one of the same name."""
+    return [
+        problem(f"sweep_{key}", plan[key], f"differs from the sweep in results/{plan['name']}: {earlier.get(key)}.",
+                "Choose another sweep_name, or restore the earlier value.")
+        for key in IDENTITY
+        if json.dumps(plan[key], sort_keys=True) != json.dumps(earlier.get(key), sort_keys=True)
+    ]  # fmt: skip
+
+
+def slots(hosts: dict[str, list[dict[str, Any]]], slot_gpus: int, cpu_slots_per_host: int) -> list[dict[str, Any]]:
+    """Sets of GPUs that can hold one server each: ``hosts`` maps a host to its GPUs.
+
+    Every host's GPUs are cut into runs of ``slot_gpus`` in index order; a rest too small for a slot stays idle.
+    A sweep on CPUs (``slot_gpus`` 0) gets ``cpu_slots_per_host`` slots on every host.
+    """
+    found = []
+    for host, gpus in hosts.items():
+        if slot_gpus:
+            groups = [gpus[i : i + slot_gpus] for i in range(0, len(gpus) - slot_gpus + 1, slot_gpus)]
+        else:
+            groups = [[] for _ in range(cpu_slots_per_host)]
+        found += [
+            {"name": f"{host}/{index}", "members": [{"host": host, "gpus": group}]}
+            for index, group in enumerate(groups)
+        ]
+    return found
+
+
+def unequal_gpus(hosts: dict[str, list[dict[str, Any]]]) -> list[Problem]:
+    """Trials of one sweep are compared with each other, so they run on equal GPUs."""
+    kinds: dict[str, list[str]] = {}
+    for host, gpus in hosts.items():
+        for name in {gpu["name"] for gpu in gpus}:
+            kinds.setdefault(name, []).append(host)
+    if len(kinds) < 2:
+        return []
+    shown = "; ".join(f"{name}: {', '.join(names)}" for name, names in sorted(kinds.items()))
+    remedy = "Run one sweep for each kind of GPU: -e preheat_hosts=HOST,HOST."
+    return [problem("gpu_hosts", sorted(kinds), f"have unequal GPUs ({shown}).", remedy)]

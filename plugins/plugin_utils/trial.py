@@ -1,0 +1,241 @@
+# Copyright: preheat contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""One trial: fetch, launch, benchmark, record, stop.
+
+Modules are reached through a function that the caller gives, so that nothing here knows of connections.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ansible_collections.preheat.fleet.plugins.plugin_utils import records, scoring
+
+Call = Callable[[str, dict[str, Any]], dict[str, Any]]
+Say = Callable[[str], None]
+
+
+class TrialFailed(Exception):
+    """A module said why the trial cannot go on; ``error`` goes into the record."""
+
+    def __init__(self, error: dict[str, Any]) -> None:
+        super().__init__(error["message"])
+        self.error = error
+
+
+class Trial:
+    """Runs one claimed point on one slot and leaves its record, whatever happens.
+
+    ``settings``: ``docker_host, cache_dir, endpoint, token, jit_cache_dir, gpu_access, ready_timeout_seconds``.
+    """
+
+    def __init__(
+        self,
+        *,
+        plan: dict[str, Any],
+        claim: dict[str, Any],
+        slot: dict[str, Any],
+        settings: dict[str, Any],
+        versions: dict[str, str],
+        call: Call,
+        say: Say,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.plan, self.claim, self.slot, self.settings = plan, claim, slot, settings
+        self._call, self._say, self._clock = call, say, clock
+        self._phases: list[dict[str, Any]] = []
+        self._files: dict[str, str] = {}
+        self._start = clock()
+        member = slot["members"][0]
+        self.member = {"host": member["host"], "gpus": member["gpus"][: claim["gpus"]]}
+        self.record = records.new_record(
+            sweep=plan["name"],
+            number=claim["number"],
+            attempt=claim["attempt"],
+            params=claim["params"],
+            server_parameters=claim["server_parameters"],
+            slot={"name": slot["name"], "members": [self.member]},
+            image={"name": plan["image"], "digest": None},
+            model={key: plan["model"][key] for key in ("repo_id", "revision")} | {"commit": plan["commit"]},
+            versions=versions,
+            start=self._start,
+        )
+
+    def run(self) -> dict[str, Any]:
+        """Returns the record. Only a lost host gets out of here as an exception: then nothing is recorded."""
+        try:
+            self._fetch()
+            server = self._launch()
+            for point in self.plan["workload_points"]:
+                self._benchmark(server, point)
+            self.record["status"] = "complete"
+        except TrialFailed as exc:
+            self.record.update(status="failed", error=exc.error)
+        # The record comes first: what happens while the container stops can no longer take it away.
+        self._write()
+        self._stop()
+        self._write()
+        return self.record
+
+    def _fetch(self) -> None:
+        """The snapshot is whole before every launch; by commit that costs no request to the Hub."""
+        model = self.plan["model"]
+        result = self._timed(
+            "model_fetch",
+            "hf_model",
+            {
+                "repo_id": model["repo_id"],
+                "revision": self.plan["commit"],
+                "cache_dir": self.settings["cache_dir"],
+                "endpoint": self.settings["endpoint"],
+                "token": self.settings["token"],
+                "allow_patterns": model["allow_patterns"],
+                "ignore_patterns": model["ignore_patterns"],
+                "allow_pickle": model["allow_pickle"],
+            },
+        )
+        fetched = result.get("bytes_fetched") or 0
+        self._phases[-1]["bytes"] = fetched
+        self.record["cache"]["hub_bytes"] = fetched
+        self._snapshot = result["snapshot_path"]
+
+    def _launch(self) -> dict[str, Any]:
+        self._say("launching")
+        args = {
+            "state": "started",
+            "name": container_name(self.plan["name"], self.slot["name"], self.claim["number"]),
+            "image": self.plan["image"],
+            "repo_id": self.plan["model"]["repo_id"],
+            "revision": self.plan["commit"],
+            "cache_dir": self.settings["cache_dir"],
+            "jit_cache_dir": self.settings["jit_cache_dir"],
+            "parameters": self.claim["server_parameters"],
+            "environment": self.plan["environment"],
+            "gpus": [gpu["uuid"] for gpu in self.member["gpus"]],
+            "gpu_access": self.settings["gpu_access"] if self.member["gpus"] else "none",
+            "labels": {**slot_labels(self.plan["name"], self.slot["name"]), "preheat.trial": str(self.claim["number"])},
+            "docker_host": self.settings["docker_host"],
+            "ready_timeout_seconds": self.settings["ready_timeout_seconds"],
+        }
+        began = self._clock()
+        result = self._call("sglang_server", args)
+        launched = result.get("phases") or []
+        self._take_host_phases(launched, began, self._clock())
+        cache = result.get("cache") or {}
+        self.record["cache"].update({key: cache[key] for key in self.record["cache"] if key in cache})
+        if self.record["cache"]["hub_bytes"]:
+            self.record["cache"]["weights_rung"] = "hub"
+        self.record["command"] = result.get("command") or []
+        container = result.get("container") or {}
+        self.record["image"]["digest"] = container.get("image_digest")
+        found = {"docker": result.get("docker_version"), "sglang": result.get("engine_version")}
+        self.record["versions"].update({name: version for name, version in found.items() if version})
+        self._check("sglang_server", result, phase=launched[-1]["name"] if launched else "container_create")
+        spans = ", ".join(f"{phase['name']} {phase['seconds']:.1f}" for phase in launched)
+        self._say(f"ready in {sum(phase['seconds'] for phase in launched):.1f} s ({spans})")
+        return result
+
+    def _take_host_phases(self, phases: list[dict[str, Any]], called: float, returned: float) -> None:
+        """Host clock to trial clock: the host's span lies within the call, or else is centred in it."""
+        if not phases:
+            return
+        first, last = phases[0]["start"], phases[-1]["start"] + phases[-1]["seconds"]
+        within = called <= first and last <= returned
+        offset = 0.0 if within else ((first + last) - (called + returned)) / 2
+        self.record["host_clock_offset_seconds"] = round(offset, 3)
+        self._phases += [{**phase, "start": phase["start"] - offset - self._start} for phase in phases]
+
+    def _benchmark(self, server: dict[str, Any], point: dict[str, Any]) -> None:
+        asked = ("input_tokens", "output_tokens", "concurrency", "request_rate", "num_prompts", "seed")
+        args = {key: point[key] for key in (*asked, "warmup_requests", "flush_cache", "timeout_seconds", "extra_args")}
+        args.update(container=server["container"]["name"], docker_host=self.settings["docker_host"])
+        result = self._timed("benchmark", "sglang_benchmark", args, label=point["point"])
+        raw_file = f"bench-{point['point'].replace('/', '-')}.jsonl"
+        self._files[raw_file] = "".join(f"{line}\n" for line in result["raw"])
+        self.record["workloads"].append(
+            {
+                "name": point["name"],
+                "point": point["point"],
+                **{key: point[key] for key in asked},
+                "requests": result["requests"],
+                "metrics": result["metrics"],
+                "raw_file": raw_file,
+            }
+        )
+        metrics = result["metrics"]
+        shown = {
+            "output_tokens_per_second": "{:.0f} tokens/s out",
+            "ttft_p99_seconds": "TTFT p99 {:.3f} s",
+            "tpot_mean_seconds": "TPOT mean {:.4f} s",
+        }
+        facts = [text.format(metrics[name]) for name, text in shown.items() if metrics.get(name) is not None]
+        failed = result["requests"]["failed"]
+        facts += [f"{failed} requests FAILED"] if failed else []
+        self._say(f"{point['point']}: {', '.join(facts)} ({self._phases[-1]['seconds']:.1f} s)")
+
+    def _stop(self) -> None:
+        args = {
+            "state": "absent",
+            "match_labels": slot_labels(self.plan["name"], self.slot["name"]),
+            "return_log": True,
+            "docker_host": self.settings["docker_host"],
+        }
+        began = self._clock()
+        result = self._call("sglang_server", args)
+        self._add_phase("teardown", began)
+        if result.get("log"):
+            self._files["server.log"] = result["log"]
+        if result.get("failed"):
+            self._say(f"the container could not be removed: {result.get('msg')}")
+
+    def _timed(self, phase: str, module: str, args: dict[str, Any], label: str | None = None) -> dict[str, Any]:
+        began = self._clock()
+        result = self._call(module, args)
+        self._add_phase(phase, began, label)
+        self._check(module, result, phase)
+        return result
+
+    def _add_phase(self, name: str, began: float, label: str | None = None) -> None:
+        span = {"name": name, "start": began - self._start, "seconds": self._clock() - began}
+        self._phases.append({**span, **({"label": label} if label else {})})
+
+    def _check(self, module: str, result: dict[str, Any], phase: str) -> None:
+        if result.get("log"):
+            self._files["server.log"] = result["log"]
+        if not result.get("failed"):
+            return
+        error = {"class": "module_failed", "remedy": "", "phase": phase, "exit_code": None, "log_tail": ""}
+        error["message"] = f"{module}: {result.get('msg', 'failed without a message')}"
+        if result.get("exception") and not result.get("error"):
+            error["log_tail"] = str(result.get("module_stderr") or result["exception"])[-4000:]
+        raise TrialFailed({**error, **(result.get("error") or {})})
+
+    def _write(self) -> None:
+        self.record["end"] = self._clock()
+        self.record["wall_seconds"] = self.record["end"] - self._start
+        self.record["phases"] = records.finish_phases(self._phases, self.record["wall_seconds"])
+        self.record.update(scoring.score_trial(self.record, self.plan["objective"], self.plan["slo"]))
+        records.write_trial(self.plan["sweep_dir"], self.record, self._files)
+
+
+def slot_labels(sweep: str, slot: str) -> dict[str, str]:
+    """What marks the containers of a slot, so that a later claim finds what a dead run left."""
+    return {"preheat.sweep": sweep, "preheat.slot": slot}
+
+
+def container_name(sweep: str, slot: str, number: int) -> str:
+    return re.sub(r"[^A-Za-z0-9_.-]", "-", f"preheat-{sweep}-{slot}-{number:04d}")
+
+
+def verdict(record: dict[str, Any]) -> str:
+    """How a trial ended, in one line."""
+    if record["status"] != "complete":
+        error = record["error"] or {}
+        return f"{record['status']} in {error.get('phase')}: {error.get('class')}: {error.get('message')}"
+    if not record["eligible"]:
+        return f"complete, cannot win: {'; '.join(record['ineligible_reasons'])}"
+    objective = record["objective"]
+    return f"complete: {objective['metric']} = {objective['value']:.4g}"
