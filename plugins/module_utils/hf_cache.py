@@ -1,0 +1,175 @@
+# Copyright: preheat contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""A repo in the Hugging Face cache of a host, in the layout that huggingface_hub 1.x and 2.x share.
+
+    blobs/<etag>  snapshots/<commit>/<path> -> blob  refs/<revision>  trees/<commit>.json
+
+Reads and checks; what writes here (links, refs, listings) is atomic. Standard library only, no network.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import uuid
+from pathlib import Path
+
+from ansible_collections.preheat.fleet.plugins.module_utils.hf_files import HubFile
+
+OK, UNLINKED, DAMAGED, MISSING = "ok", "unlinked", "damaged", "missing"
+LISTING_VERSION = 1  # that of huggingface_hub 2.x
+CHUNK_BYTES = 1 << 20
+
+
+def default_cache_dir(environ=os.environ) -> str:
+    """Where huggingface_hub keeps its cache for this user."""
+    home = environ.get("HF_HOME") or os.path.join(environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface")
+    given = environ.get("HF_HUB_CACHE") or environ.get("HUGGINGFACE_HUB_CACHE") or os.path.join(home, "hub")
+    return os.path.expandvars(os.path.expanduser(given))
+
+
+def folder_name(repo_id: str) -> str:
+    return "models--" + repo_id.replace("/", "--")
+
+
+class RepoCache:
+    def __init__(self, cache_dir, repo_id: str):
+        self.cache_dir = Path(cache_dir)
+        self.path = self.cache_dir / folder_name(repo_id)
+        self.blobs = self.path / "blobs"
+        self.locks = self.cache_dir / ".locks" / self.path.name
+
+    def snapshot(self, commit: str) -> Path:
+        return self.path / "snapshots" / commit
+
+    def commits(self) -> list[str]:
+        return _names(self.path / "snapshots")
+
+    # refs
+
+    def refs(self) -> dict[str, str]:
+        """{branch or tag: commit}"""
+        root = self.path / "refs"
+        found = [path for path in sorted(root.rglob("*")) if path.is_file() and path.suffix != ".tmp"]
+        return {path.relative_to(root).as_posix(): path.read_text().strip() for path in found}
+
+    def ref(self, revision: str) -> str | None:
+        return self.refs().get(revision)
+
+    def write_ref(self, revision: str, commit: str) -> None:
+        # No newline: huggingface_hub takes the whole file as the commit.
+        _write_atomically(self.path / "refs" / revision, commit)
+
+    # the Hub's listing of a commit; huggingface_hub 2.x reads and writes the same file
+
+    def _listing(self, commit: str) -> Path:
+        return self.path / "trees" / (commit + ".json")
+
+    def listing(self, commit: str) -> list[HubFile] | None:
+        try:
+            data = json.loads(self._listing(commit).read_text(encoding="utf-8"))
+            if data["format_version"] != LISTING_VERSION:
+                return None
+            return [
+                HubFile(path, info["size"], info["blob_id"], info.get("lfs_sha256"), info.get("xet_hash"))
+                for path, info in data["files"].items()
+            ]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None  # absent, unreadable or of another version: the Hub is asked again
+
+    def write_listing(self, commit: str, files: list[HubFile]) -> None:
+        entries = {}
+        for file in sorted(files, key=lambda file: file.path):
+            entry = {"size": file.size, "blob_id": file.git_sha1}
+            if file.sha256:
+                entry.update(lfs_sha256=file.sha256, lfs_size=file.size)
+            if file.xet_hash:
+                entry["xet_hash"] = file.xet_hash
+            entries[file.path] = entry
+        text = json.dumps({"format_version": LISTING_VERSION, "files": entries}, indent=1)
+        _write_atomically(self._listing(commit), text)
+
+    def share_listing(self, commit: str) -> None:
+        """huggingface_hub writes it for its own user only; without it, other users cannot check the snapshot."""
+        path = self._listing(commit)
+        if path.stat().st_mode & 0o777 != 0o644 and os.access(path, os.W_OK) and path.stat().st_uid == os.geteuid():
+            path.chmod(0o644)
+
+    # files
+
+    def blob(self, file: HubFile) -> Path:
+        return self.blobs / file.etag
+
+    def check(self, commit: str, file: HubFile, hashes: bool = False) -> str:
+        """Whether the snapshot has the file: by size, or (hashes) by every byte."""
+        pointer, blob = self.snapshot(commit) / file.path, self.blob(file)
+        if pointer.is_file() and not pointer.is_symlink():  # caches copied without links look so
+            return OK if _is_right(pointer, file, hashes) else DAMAGED
+        if not blob.exists():
+            return MISSING
+        if not _is_right(blob, file, hashes):
+            return DAMAGED
+        return OK if pointer.is_symlink() and os.path.realpath(str(pointer)) == os.path.realpath(str(blob)) else UNLINKED
+
+    def remove_file(self, commit: str, file: HubFile) -> None:
+        """Take a damaged file away, so that nothing can load it meanwhile."""
+        pointer = self.snapshot(commit) / file.path
+        for path in (pointer, self.blob(file)):
+            if os.path.lexists(str(path)):
+                path.unlink()
+
+    def link(self, commit: str, file: HubFile) -> None:
+        pointer = self.snapshot(commit) / file.path
+        pointer.parent.mkdir(parents=True, exist_ok=True)
+        temporary = pointer.with_name("{0}.{1}.tmp".format(pointer.name, uuid.uuid4().hex[:8]))
+        os.symlink(os.path.relpath(str(self.blob(file)), str(pointer.parent)), str(temporary))
+        os.replace(str(temporary), str(pointer))
+
+    def partials(self) -> list[Path]:
+        """What downloads under way, or killed ones, have left."""
+        return sorted(self.blobs.glob("*.incomplete")) if self.blobs.is_dir() else []
+
+    def size_bytes(self, file: HubFile) -> int:
+        try:
+            return self.blob(file).stat().st_size
+        except OSError:
+            return 0
+
+
+def has_hash(path, file: HubFile) -> bool:
+    """sha256 of an LFS file, git's sha1 of another."""
+    digest = hashlib.sha256() if file.sha256 else hashlib.sha1(b"blob %d\0" % os.path.getsize(str(path)))
+    with open(str(path), "rb") as stream:
+        for chunk in iter(lambda: stream.read(CHUNK_BYTES), b""):
+            digest.update(chunk)
+    return digest.hexdigest() == file.etag
+
+
+def free_bytes(path) -> int:
+    """What an ordinary user may still write below path, which need not exist yet."""
+    path = Path(path).absolute()
+    while not path.exists():
+        path = path.parent
+    stat = os.statvfs(str(path))
+    return stat.f_bavail * stat.f_frsize
+
+
+def _is_right(path: Path, file: HubFile, hashes: bool) -> bool:
+    return path.stat().st_size == file.size and (not hashes or has_hash(path, file))
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+
+
+def _write_atomically(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name("{0}.{1}.tmp".format(path.name, uuid.uuid4().hex[:8]))
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.chmod(0o644)
+        os.replace(str(temporary), str(path))
+    finally:
+        if temporary.exists():
+            temporary.unlink()

@@ -1,0 +1,85 @@
+# Copyright: preheat contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What a snapshot of a revision consists of, asked of the Hub and of no cache; for modules and for the controller."""
+
+from __future__ import annotations
+
+import re
+
+from ansible_collections.preheat.fleet.plugins.module_utils.hf_files import PICKLES, HubFile, Selection, matches
+from ansible_collections.preheat.fleet.plugins.module_utils.hf_hub import HubClient, HubError
+
+__all__ = ["COMMIT", "HubError", "check_names", "resolve", "select"]
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
+_REPO_ID = re.compile(r"(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*")
+_REVISION = re.compile(r"[\w][\w./+-]*")
+
+
+def resolve(
+    repo_id,
+    revision="main",
+    endpoint=None,
+    token=None,
+    allow_patterns=None,
+    ignore_patterns=None,
+    allow_pickle=False,
+    retries=5,
+) -> dict:
+    """{commit, files: [{path, size, sha256 or git_sha1}], bytes_total} of a revision. Raises HubError."""
+    check_names(repo_id, revision)
+    hub = HubClient(endpoint, token, retries)
+    commit = revision if COMMIT.fullmatch(revision) else hub.commit(repo_id, revision)
+    files = select(repo_id, hub.tree(repo_id, commit), Selection(allow_patterns, ignore_patterns, allow_pickle))
+    return {
+        "commit": commit,
+        "files": [file.summary() for file in files],
+        "bytes_total": sum(file.size for file in files),
+    }
+
+
+def select(repo_id: str, files: list[HubFile], selection: Selection) -> list[HubFile]:
+    """The selected files, or an error if they would be a model without weights or nothing at all."""
+    asked = [pattern for pattern in selection.allow_patterns or [] if matches(pattern, PICKLES)]
+    if asked and not selection.allow_pickle:
+        raise HubError(
+            "pickle_not_allowed",
+            "allow_patterns asks for pickled files ({0}), but allow_pickle is false.".format(_some(asked)),
+            "Set allow_pickle: true if you trust the publisher (loading them can run their code).",
+        )
+    chosen = selection.of(files)
+    left_out = selection.weights_left_out(files) if selection.allow_patterns is None else []
+    if left_out:
+        raise HubError(
+            "no_weights",
+            "repo_id '{0}' has no weights as safetensors, only {1}.".format(repo_id, _some(left_out)),
+            "Set allow_pickle: true if you trust the publisher (loading pickled weights can run their code), "
+            "or name the files in allow_patterns.",
+        )
+    if not chosen:
+        raise HubError(
+            "nothing_selected",
+            "Of {0} files of repo_id '{1}' the patterns select none (allow_patterns: {2}, ignore_patterns: {3}, "
+            "allow_pickle: {4}).".format(
+                len(files), repo_id, selection.allow_patterns, selection.ignore_patterns, selection.allow_pickle
+            ),
+            "The repo holds {0}; pickled weights also need allow_pickle: true.".format(
+                _some([file.path for file in files])
+            ),
+        )
+    return chosen
+
+
+def check_names(repo_id: str, revision: str | None) -> None:
+    """They become parts of paths and URLs."""
+    if not _REPO_ID.fullmatch(repo_id) or ".." in repo_id or "--" in repo_id:
+        raise HubError("bad_name", "repo_id '{0}' is no name of a Hub repo.".format(repo_id), "Write it as ORG/NAME.")
+    if revision is not None and (not _REVISION.fullmatch(revision) or ".." in revision):
+        raise HubError(
+            "bad_name", "revision '{0}' is no name of a revision.".format(revision), "Give a branch, tag or commit."
+        )
+
+
+def _some(paths: list[str]) -> str:
+    more = ", and {0} more".format(len(paths) - 5) if len(paths) > 5 else ""
+    return (", ".join(paths[:5]) or "no files") + more
