@@ -134,7 +134,7 @@ def _measure(container, params, command):
         )
     raise BenchmarkError(
         "benchmark_failed",
-        f"bench_serving exited with {exit_code}: {_last_line(text)}",
+        f"bench_serving exited with {exit_code}: {_last_line(problems or output)}",
         "Check tokenizer_path, backend and extra_args against the server's model and version.",
         exit_code=exit_code,
         output=text,
