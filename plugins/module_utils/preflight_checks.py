@@ -1,0 +1,256 @@
+# Copyright: (c) 2026, The preheat maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What stands in the way on a host: facts and wishes in, problems and notices out. Looks at nothing itself."""
+
+from __future__ import annotations
+
+import difflib
+
+MINIMUM_API = "1.41"
+ENGINE_PROBLEMS = {
+    "missing": ("there is no Docker engine on this host", "install one, or set gpu_host_install_docker: true"),
+    "stopped": ("the Docker engine does not answer", "start it (systemctl enable --now docker)"),
+    "denied": (
+        "user {user} may not use the Docker engine",
+        "run the play with become: true, or add the user to the group docker (usermod -aG docker {user}) "
+        "and log in again",
+    ),
+    "unreachable": ("nothing answers at this address", "check host and port, and that the engine listens there"),
+    "unsupported": ("this kind of address is not supported", "use unix:///path/to/docker.sock or tcp://host:port"),
+    "strange": ("what answers is not a Docker engine that works", "look into the engine's log (journalctl -u docker)"),
+}
+
+
+class Findings:
+    """Collects problems, which stop a launch, and notices, which are good to know."""
+
+    def __init__(self, variable_names):
+        self.problems = []
+        self.notices = []
+        self._names = variable_names
+
+    def problem(self, variable, value, message, remedy):
+        self.problems.append(self._finding(variable, value, message, remedy))
+
+    def notice(self, variable, value, message, remedy):
+        self.notices.append(self._finding(variable, value, message, remedy))
+
+    def _finding(self, variable, value, message, remedy):
+        return {
+            "variable": self._names.get(variable, variable),
+            "value": value,
+            "message": message,
+            "remedy": remedy,
+        }
+
+
+def check(params, facts):
+    """Return (problems, notices), each a list of {variable, value, message, remedy}."""
+    findings = Findings(params["variable_names"])
+    _check_python(params, facts, findings)
+    _check_clock(params, facts, findings)
+    _check_engine(params, facts, findings)
+    _check_images(params, facts, findings)
+    _check_folders(params, facts, findings)
+    _check_disks(params, facts, findings)
+    _check_gpus(params, facts, findings)
+    _check_gpu_access(params, facts, findings)
+    return findings.problems, findings.notices
+
+
+def _numbers(version):
+    return tuple(int(part) for part in version.split(".") if part.isdigit())
+
+
+def _check_python(params, facts, findings):
+    version = facts["python_version"]
+    if _numbers(version) < _numbers(params["python_minimum"]):
+        findings.problem(
+            "python",
+            version,
+            f"Python {version} is older than {params['python_minimum']}",
+            "install a newer one and name it in ansible_python_interpreter and gpu_host_python",
+        )
+    if params["venv"] and not facts["venv_exists"] and not facts["has_venv"]:
+        findings.problem(
+            "venv",
+            params["venv"],
+            "the virtual environment is not there, and this Python has no ensurepip to make it with",
+            "install the package python3-venv (Debian, Ubuntu), or set gpu_host_install_packages: true",
+        )
+
+
+def _check_clock(params, facts, findings):
+    offset = facts["clock_offset_seconds"]
+    if offset is not None and abs(offset) > params["clock_tolerance_seconds"]:
+        findings.problem(
+            "clock",
+            offset,
+            f"the host's clock is {abs(offset):.1f} s {'ahead of' if offset > 0 else 'behind'} the controller's, "
+            f"more than {params['clock_tolerance_seconds']:g} s",
+            "synchronise both (chrony, systemd-timesyncd), or times of phases cannot be compared",
+        )
+
+
+def _check_engine(params, facts, findings):
+    error = facts["docker_error"]
+    if error and not (error["kind"] == "missing" and not params["docker_required"]):
+        message, remedy = ENGINE_PROBLEMS[error["kind"]]
+        findings.problem(
+            "docker_host",
+            params["docker_host"],
+            f"{message.format(user=facts['user'])} ({error['detail']})",
+            remedy.format(user=facts["user"]),
+        )
+    if facts["docker_version"] and _numbers(facts["docker_api"]) < _numbers(MINIMUM_API):
+        findings.problem(
+            "docker_host",
+            params["docker_host"],
+            f"Docker {facts['docker_version']} speaks API {facts['docker_api']}, which is older than {MINIMUM_API}",
+            "install Docker 20.10 or newer",
+        )
+
+
+def _check_images(params, facts, findings):
+    for image in params["images"]:
+        state = facts["images"].get(image["name"])
+        if image["pull"] != "never" or state is None or state["present"]:
+            continue
+        near = near_names(image["name"], facts["image_tags"])
+        there = f"similar ones there: {', '.join(near)}" if near else "nothing there has a similar name"
+        findings.problem(
+            image["variable"],
+            image["name"],
+            f"the image is not on the host and may not be pulled; {there}",
+            "correct the name, bring the image there (docker load), or allow pulling it",
+        )
+
+
+def near_names(name, tags):
+    """Up to five images of the host that may have been meant: other tags of the same, then similar spellings."""
+    repository = name.rpartition(":")[0] or name
+    same = [tag for tag in tags if tag.rpartition(":")[0] in (repository, name)]
+    similar = difflib.get_close_matches(name, tags, n=5, cutoff=0.6)
+    return list(dict.fromkeys(same + similar))[:5]
+
+
+def _check_folders(params, facts, findings):
+    for variable in ("cache_dir", "root_dir"):
+        folder = params[variable]
+        if not folder or facts["disks"][folder]["writable"]:
+            continue
+        existing = facts["disks"][folder]["existing"]
+        findings.problem(
+            variable,
+            folder,
+            f"user {facts['user']} may not write to {existing}",
+            "run the play with become: true, change the owner, or name another folder",
+        )
+
+
+def _check_disks(params, facts, findings):
+    """Needs of folders on one disk add up, so that is where they are compared."""
+    needs = {}
+    if params["cache_dir"]:
+        needs["cache_dir"] = (params["cache_dir"], facts["missing_bytes"], "the model's missing files")
+    if facts.get("docker_root_dir"):
+        absent = [image for image in params["images"] if not facts["images"][image["name"]]["present"]]
+        size = sum(image["size_bytes"] for image in absent if image["pull"] != "never")
+        needs["docker_root_dir"] = (facts["docker_root_dir"], size, "images to pull")
+    by_device = {}
+    for variable, (folder, needed, purpose) in needs.items():
+        disk = facts["disks"][folder]
+        by_device.setdefault(disk["device"], []).append((variable, folder, needed, purpose, disk["free_bytes"]))
+    margin = params["disk_margin_bytes"]
+    for wishes in by_device.values():
+        variable, folder, _needed, _purpose, free = wishes[0]
+        total = sum(wish[2] for wish in wishes)
+        if free >= total + margin:
+            continue
+        needed_for = ", ".join(f"{gigabytes(wish[2])} for {wish[3]} in {wish[1]}" for wish in wishes if wish[2])
+        if total:
+            findings.problem(
+                variable,
+                folder,
+                f"{gigabytes(free)} are free where {gigabytes(total + margin)} are needed: {needed_for}, "
+                f"{gigabytes(margin)} in reserve",
+                "free some space, or name a folder on a larger disk",
+            )
+        else:
+            findings.notice(
+                variable,
+                folder,
+                f"{gigabytes(free)} are free, less than the reserve of {gigabytes(margin)}",
+                "free some space: containers and compiled kernels are written there",
+            )
+
+
+def _check_gpus(params, facts, findings):
+    needed = params["gpus_needed"]
+    error = facts["gpu_error"]
+    if error:
+        note = findings.problem if needed and not facts["gpus"] else findings.notice
+        note("gpus_needed", needed, error, "repair the driver; nvidia-smi or amd-smi must work on the host")
+    usable = [gpu for gpu in facts["gpus"] if not gpu["error"]]
+    if len(usable) < needed and not (error and not facts["gpus"]):
+        findings.problem(
+            "gpus_needed",
+            needed,
+            f"{needed} GPU(s) are needed, the host has {len(usable)} that work",
+            "ask for fewer (tp_size, dp_size), or take the host out of gpu_hosts",
+        )
+    wanted = params["gpu_memory_needed_bytes"]
+    large = [gpu for gpu in usable if gpu["memory_total_bytes"] is None or gpu["memory_total_bytes"] >= wanted]
+    if needed and len(large) < needed <= len(usable):
+        largest = max(gpu["memory_total_bytes"] or 0 for gpu in usable)
+        findings.problem(
+            "gpu_memory_needed_bytes",
+            wanted,
+            f"{gigabytes(wanted)} of memory are needed on each of {needed} GPU(s), {len(large)} have it "
+            f"(the largest has {gigabytes(largest)})",
+            "spread the model over more GPUs (tp_size), take a smaller or quantised one, or another host",
+        )
+    if needed:
+        _note_busy(usable, findings)
+
+
+def _note_busy(gpus, findings):
+    for gpu in gpus:
+        holders = [process for process in gpu["processes"] if process["memory_used_bytes"] != 0]
+        if holders:
+            names = ", ".join(f"{process['name']} (pid {process['pid']})" for process in holders)
+            findings.notice(
+                "gpus_needed",
+                gpu["index"],
+                f"GPU {gpu['index']} is in use: {names} hold {gigabytes(gpu['memory_used_bytes'] or 0)}",
+                "stop them, or keep them off while measuring",
+            )
+
+
+def _check_gpu_access(params, facts, findings):
+    access = params["gpu_access"]
+    if not (params["gpus_needed"] and facts["docker_version"]) or facts["gpu_vendor"] != "nvidia":
+        return
+    ways = {
+        "auto": facts["has_nvidia_runtime"] or facts["has_cdi"],
+        "device_request": facts["has_nvidia_runtime"],
+        "cdi": facts["has_cdi"],
+        "none": True,
+    }
+    if not ways[access]:
+        findings.problem(
+            "gpu_access",
+            access,
+            "the Docker engine cannot give GPUs to containers: neither the NVIDIA runtime nor CDI is set up"
+            if access == "auto"
+            else f"the Docker engine cannot give GPUs to containers by {access}",
+            "install nvidia-container-toolkit, then 'nvidia-ctk runtime configure --runtime=docker' and restart "
+            "Docker; for CDI 'nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml'",
+        )
+
+
+def gigabytes(size_bytes):
+    """A size for people; decimal units, as disks and the Hub have them."""
+    return f"{size_bytes / 1e9:.1f} GB" if size_bytes >= 1e8 else f"{size_bytes / 1e6:.1f} MB"

@@ -1,0 +1,243 @@
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.preheat.fleet.plugins.module_utils import preflight_checks
+
+GB = 1000**3
+
+
+def parameters(**changes):
+    """Wishes that the host of facts() fulfils."""
+    params = {
+        "docker_host": "unix:///var/run/docker.sock",
+        "docker_required": True,
+        "images": [{"name": "lmsysorg/sglang:v1", "pull": "never", "size_bytes": 0, "variable": "sweep_image"}],
+        "cache_dir": "/cache",
+        "root_dir": "/opt/preheat",
+        "venv": "/opt/preheat/venv",
+        "disk_margin_bytes": GB,
+        "gpus_needed": 2,
+        "gpu_memory_needed_bytes": 70 * GB,
+        "gpu_access": "auto",
+        "python_minimum": "3.9",
+        "clock_tolerance_seconds": 5,
+        "variable_names": {},
+    }
+    assert set(changes) <= set(params)
+    return dict(params, **changes)
+
+
+def gpu(index=0, total=80 * GB, error=None, processes=()):
+    return {
+        "index": index,
+        "memory_total_bytes": total,
+        "memory_used_bytes": 0,
+        "processes": list(processes),
+        "error": error,
+    }
+
+
+def disk(free=100 * GB, device=1, writable=True):
+    return {"free_bytes": free, "device": device, "writable": writable, "existing": "/cache"}
+
+
+def facts(**changes):
+    """A host with nothing to complain of."""
+    found = {
+        "user": "ops",
+        "python_version": "3.11.2",
+        "has_venv": True,
+        "venv_exists": True,
+        "clock_offset_seconds": 0.4,
+        "docker_version": "28.2.2",
+        "docker_api": "1.50",
+        "docker_error": None,
+        "docker_root_dir": "/var/lib/docker",
+        "has_nvidia_runtime": True,
+        "has_cdi": False,
+        "images": {"lmsysorg/sglang:v1": {"present": True, "size_bytes": 1}},
+        "image_tags": [],
+        "missing_bytes": 16 * GB,
+        "disks": {"/cache": disk(), "/opt/preheat": disk(), "/var/lib/docker": disk()},
+        "gpus": [gpu(0), gpu(1)],
+        "gpu_vendor": "nvidia",
+        "gpu_error": None,
+    }
+    assert set(changes) <= set(found)
+    return dict(found, **changes)
+
+
+def no_engine(kind):
+    return facts(
+        docker_version=None,
+        docker_api=None,
+        docker_root_dir=None,
+        docker_error={"kind": kind, "detail": "[Errno] why"},
+        images={},
+    )
+
+
+def found(params, host):
+    problems, notices = preflight_checks.check(params, host)
+    for finding in problems + notices:
+        assert set(finding) == {"variable", "value", "message", "remedy"}
+        assert finding["message"] and finding["remedy"]
+    return problems, notices
+
+
+def test_a_good_host_has_nothing():
+    assert found(parameters(), facts()) == ([], [])
+
+
+NOT_THERE = {"lmsysorg/sglang:v1": {"present": False, "size_bytes": None}}
+PULLED = [{"name": "lmsysorg/sglang:v1", "pull": "missing", "size_bytes": 90 * GB, "variable": "sweep_image"}]
+
+
+@pytest.mark.parametrize(
+    ("wishes", "host", "variable", "message", "remedy"),
+    [
+        ({}, facts(python_version="3.8.10"), "python", "older than 3.9", "gpu_host_python"),
+        ({}, facts(python_version="3.10.0", has_venv=False, venv_exists=False), "venv", "no ensurepip", "python3-venv"),
+        ({}, facts(clock_offset_seconds=-61.5), "clock", "61.5 s behind", "synchronise"),
+        ({}, facts(clock_offset_seconds=5.1), "clock", "5.1 s ahead of", "synchronise"),
+        ({}, no_engine("missing"), "docker_host", "no Docker engine", "gpu_host_install_docker"),
+        ({}, no_engine("stopped"), "docker_host", "does not answer", "systemctl"),
+        ({}, no_engine("denied"), "docker_host", "user ops may not use", "usermod -aG docker ops"),
+        ({}, no_engine("unreachable"), "docker_host", "nothing answers", "host and port"),
+        ({}, no_engine("unsupported"), "docker_host", "not supported", "unix://"),
+        ({}, no_engine("strange"), "docker_host", "not a Docker engine", "log"),
+        ({"docker_required": False}, no_engine("stopped"), "docker_host", "does not answer", "start"),
+        ({}, facts(docker_api="1.40", docker_version="19.03"), "docker_host", "API 1.40", "20.10"),
+        ({}, facts(images=NOT_THERE), "sweep_image", "nothing there has a similar name", "docker load"),
+        (
+            {},
+            facts(images=NOT_THERE, image_tags=["lmsysorg/sglang:v2"]),
+            "sweep_image",
+            "lmsysorg/sglang:v2",
+            "correct",
+        ),
+        ({}, facts(disks={**facts()["disks"], "/cache": disk(writable=False)}), "cache_dir", "user ops", "become"),
+        (
+            {},
+            facts(disks={**facts()["disks"], "/opt/preheat": disk(writable=False)}),
+            "root_dir",
+            "may not write",
+            "become",
+        ),
+        ({}, facts(missing_bytes=99 * GB + 1), "cache_dir", "100.0 GB are free where 100.0 GB are needed", "larger"),
+        ({"images": PULLED}, facts(images=NOT_THERE), "cache_dir", "90.0 GB for images to pull", "free some space"),
+        ({}, facts(gpus=[], gpu_vendor="none"), "gpus_needed", "the host has 0", "fewer"),
+        ({}, facts(gpus=[gpu(0)]), "gpus_needed", "2 GPU(s) are needed, the host has 1", "fewer"),
+        ({}, facts(gpus=[gpu(0), gpu(1, error="lost")]), "gpus_needed", "the host has 1 that work", "fewer"),
+        ({}, facts(gpus=[], gpu_error="nvidia-smi (exit code 9): no"), "gpus_needed", "exit code 9", "driver"),
+        (
+            {},
+            facts(gpus=[gpu(0), gpu(1, 24 * GB)]),
+            "gpu_memory_needed_bytes",
+            "70.0 GB of memory are needed on each of 2 GPU(s), 1 have it",
+            "tp_size",
+        ),
+        ({}, facts(has_nvidia_runtime=False), "gpu_access", "neither", "nvidia-container-toolkit"),
+        ({"gpu_access": "cdi"}, facts(), "gpu_access", "by cdi", "nvidia-ctk"),
+        (
+            {"gpu_access": "device_request"},
+            facts(has_nvidia_runtime=False, has_cdi=True),
+            "gpu_access",
+            "by device_request",
+            "nvidia-ctk",
+        ),
+    ],
+)
+def test_a_problem_is_told_once_with_its_remedy(wishes, host, variable, message, remedy):
+    problems, _notices = found(parameters(**wishes), host)
+    assert [problem["variable"] for problem in problems] == [variable]
+    assert message in problems[0]["message"]
+    assert remedy in problems[0]["remedy"]
+
+
+@pytest.mark.parametrize(
+    ("wishes", "host"),
+    [
+        ({"docker_required": False}, no_engine("missing")),
+        ({"venv": None}, facts(has_venv=False)),
+        ({}, facts(has_venv=False, venv_exists=True)),
+        ({}, facts(clock_offset_seconds=None)),
+        ({"images": PULLED, "disk_margin_bytes": 0}, facts(images=NOT_THERE, missing_bytes=0)),
+        (
+            {"images": PULLED},
+            facts(images=NOT_THERE, disks={**facts()["disks"], "/cache": disk(device=2), "/var/lib/docker": disk()}),
+        ),
+        ({"gpus_needed": 0}, facts(gpus=[], gpu_vendor="none")),
+        ({"gpus_needed": 0}, facts(has_nvidia_runtime=False)),
+        ({}, facts(has_nvidia_runtime=False, has_cdi=True)),
+        ({"gpu_access": "none"}, facts(has_nvidia_runtime=False)),
+        ({}, facts(has_nvidia_runtime=False, gpu_vendor="amd")),
+        ({}, facts(gpus=[gpu(0, None), gpu(1, None)])),
+        ({"gpu_memory_needed_bytes": 80 * GB}, facts()),
+    ],
+)
+def test_no_problem(wishes, host):
+    assert found(parameters(**wishes), host) == ([], [])
+
+
+def test_all_problems_come_at_once():
+    host = facts(
+        python_version="3.8.1",
+        clock_offset_seconds=100,
+        images=NOT_THERE,
+        missing_bytes=500 * GB,
+        gpus=[],
+        gpu_vendor="none",
+    )
+    problems, _notices = found(parameters(), host)
+    assert [problem["variable"] for problem in problems] == [
+        "python",
+        "clock",
+        "sweep_image",
+        "cache_dir",
+        "gpus_needed",
+    ]
+
+
+def test_problems_name_the_variables_that_people_set():
+    names = {"cache_dir": "model_cache_dir", "gpus_needed": "sweep_server"}
+    problems, _notices = found(parameters(variable_names=names), facts(missing_bytes=500 * GB, gpus=[]))
+    assert [problem["variable"] for problem in problems] == ["model_cache_dir", "sweep_server"]
+
+
+@pytest.mark.parametrize(
+    ("wishes", "host", "message"),
+    [
+        (
+            {},
+            facts(gpus=[gpu(0, processes=[{"name": "python3", "pid": 7, "memory_used_bytes": 5}]), gpu(1)]),
+            "GPU 0 is in use: python3 (pid 7)",
+        ),
+        ({}, facts(missing_bytes=0, disks=dict.fromkeys(facts()["disks"], disk(free=5))), "less than the reserve"),
+        ({"gpus_needed": 0}, facts(gpus=[], gpu_error="nvidia-smi fails"), "nvidia-smi fails"),
+        ({"gpus_needed": 1}, facts(gpus=[gpu(0), gpu(1, error="lost")], gpu_error="GPU 1: lost"), "GPU 1: lost"),
+    ],
+)
+def test_notices_stop_nothing(wishes, host, message):
+    problems, notices = found(parameters(**wishes), host)
+    assert problems == []
+    assert len(notices) == 1
+    assert message in notices[0]["message"]
+
+
+TAGS = ["preheat-lab/sglang-cpu:0.5.15", "preheat-lab/host:latest", "python:3.11", "localhost:5000/sglang:v0.5.23"]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("preheat-lab/sglang-cpu:0.5.16", ["preheat-lab/sglang-cpu:0.5.15"]),
+        ("preheat-lab/sglang-cpu", ["preheat-lab/sglang-cpu:0.5.15"]),
+        ("preheat-lab/sglangcpu:0.5.15", ["preheat-lab/sglang-cpu:0.5.15"]),
+        ("localhost:5000/sglang:v0.5.24", ["localhost:5000/sglang:v0.5.23"]),
+        ("something/else:1", []),
+    ],
+)
+def test_near_names(name, expected):
+    assert preflight_checks.near_names(name, TAGS) == expected
