@@ -1,0 +1,263 @@
+# Copyright (c) 2026, The preheat maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Docker through its SDK: the one place that connects, and that turns the engine's errors into ours."""
+
+from __future__ import annotations
+
+import calendar
+import contextlib
+import json
+import re
+import time
+import traceback
+
+try:
+    import docker
+    from docker import errors as docker_errors
+    from docker import types as docker_types
+    from docker import utils as docker_utils
+    from requests.exceptions import RequestException
+
+    DOCKER_IMPORT_ERROR = None
+    # What a request to the engine can raise when the engine itself is in trouble.
+    ENGINE_ERRORS = (docker_errors.DockerException, RequestException)
+except ImportError:
+    DOCKER_IMPORT_ERROR = traceback.format_exc()
+    ENGINE_ERRORS = ()
+
+MANAGED_LABEL = "preheat.managed"
+
+PORT_TAKEN = re.compile(r"port is already allocated|address already in use|failed to bind host port", re.I)
+NO_GPU_DRIVER = re.compile(
+    r"could not select device driver|unresolvable CDI devices|CDI device injection failed"
+    r"|nvidia-container-cli|unknown or invalid runtime name|unknown device",
+    re.I,
+)
+
+
+class LaunchError(Exception):
+    """A failure that a caller can act upon: its class, what happened, and what to do next."""
+
+    def __init__(self, error_class, message, remedy, phase=None, exit_code=None):
+        super().__init__(message)
+        self.error_class = error_class
+        self.message = message
+        self.remedy = remedy
+        self.phase = phase
+        self.exit_code = exit_code
+
+
+def explanation(error):
+    """The engine's own words, without the HTTP envelope that the SDK puts around them."""
+    return str(getattr(error, "explanation", None) or error).strip()
+
+
+def parse_timestamp(text):
+    """Epoch seconds of Docker's RFC 3339 time in UTC with up to nine decimals; None for its zero time."""
+    match = re.match(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?Z", text or "")
+    if not match or text.startswith("0001-"):
+        return None
+    whole = calendar.timegm(time.strptime(match.group(1), "%Y-%m-%dT%H:%M:%S"))
+    return whole + float(match.group(2) or 0)
+
+
+def parse_size(text):
+    """Bytes of a size as Docker writes it (C(32g), C(512m))."""
+    return docker_utils.parse_bytes(text)
+
+
+def image_digest(image, name):
+    """The registry's digest of an image under this name; the image id where it came from no registry."""
+    repository = name.rsplit("@", 1)[0]
+    if ":" in repository.rsplit("/", 1)[-1]:
+        repository = repository.rsplit(":", 1)[0]
+    digests = [entry.split("@", 1) for entry in image.get("RepoDigests") or [] if "@" in entry]
+    ours = [digest for repo, digest in digests if repo == repository or repo.endswith("/" + repository)]
+    return (ours or [digest for unused, digest in digests] or [image["Id"]])[0]
+
+
+def gpu_access_of(info):
+    """How this engine hands out GPUs: a device request where an NVIDIA runtime is registered, else CDI."""
+    if "nvidia" in (info.get("Runtimes") or {}):
+        return "device_request"
+    return "cdi" if cdi_kind_of(info) else "device_request"
+
+
+def cdi_kind_of(info):
+    """The kind of CDI device (C(nvidia.com/gpu), C(amd.com/gpu)) that the engine has discovered."""
+    for device in info.get("DiscoveredDevices") or []:
+        kind = device.get("ID", "").split("=", 1)[0]
+        if device.get("Source") == "cdi" and kind.endswith("/gpu"):
+            return kind
+    return None
+
+
+def engine_unreachable(docker_host, error):
+    return LaunchError(
+        "engine_unreachable",
+        f"the Docker engine at docker_host '{docker_host}' does not answer: {explanation(error)}",
+        "Start the Docker engine on this host, or set docker_host to where it listens, and see that this user may "
+        "use it.",
+    )
+
+
+class DockerClient:
+    """A connected engine. Every method raises LaunchError for what a person has to mend."""
+
+    def __init__(self, docker_host, timeout_seconds):
+        self.docker_host = docker_host
+        try:
+            self.api = docker.APIClient(base_url=docker_host, version="auto", timeout=timeout_seconds)
+        except ENGINE_ERRORS as error:
+            raise engine_unreachable(docker_host, error) from error
+
+    def engine_version(self):
+        return self.api.version()["Version"]
+
+    def info(self):
+        return self.api.info()
+
+    # Images
+
+    def image(self, name):
+        try:
+            return self.api.inspect_image(name)
+        except docker_errors.NotFound:
+            return None
+
+    def pull(self, name):
+        """Pull an image; the bytes that came over the network."""
+        downloaded = {}
+        try:
+            # Without a tag the API would fetch every tag of the repository, where the client fetches 'latest'.
+            repository, tag = docker_utils.parse_repository_tag(name)
+            for event in self.api.pull(repository, tag=tag or "latest", stream=True, decode=True):
+                if "error" in event:
+                    raise docker_errors.APIError(event["error"], explanation=event["error"])
+                if event.get("status") == "Downloading":
+                    downloaded[event.get("id")] = event.get("progressDetail", {}).get("current", 0)
+        except docker_errors.APIError as error:
+            raise LaunchError(
+                "image_missing",
+                f"image '{name}' could not be pulled: {explanation(error)}",
+                "Check the spelling and the tag, log in to the registry on this host, or load the image "
+                "there with 'docker load' and set pull to never.",
+                phase="image_pull",
+            ) from error
+        return sum(downloaded.values())
+
+    # Containers
+
+    def container(self, name):
+        try:
+            return self.api.inspect_container(name)
+        except docker_errors.NotFound:
+            return None
+
+    def managed_names(self, labels):
+        """Names of all containers, running or not, that preheat manages and that carry these labels."""
+        wanted = [f"{MANAGED_LABEL}=true"] + [f"{key}={value}" for key, value in sorted(labels.items())]
+        found = self.api.containers(all=True, filters={"label": wanted})
+        return sorted(entry["Names"][0].lstrip("/") for entry in found if entry.get("Names"))
+
+    def device_request(self, access, gpus):
+        ids = [str(gpu) for gpu in gpus]
+        if access == "cdi":
+            kind = cdi_kind_of(self.info()) or "nvidia.com/gpu"
+            return docker_types.DeviceRequest(driver="cdi", device_ids=[f"{kind}={gpu}" for gpu in ids])
+        return docker_types.DeviceRequest(driver="nvidia", device_ids=ids, capabilities=[["gpu"]])
+
+    def create(self, *, name, image, command, environment, labels, container_port, **host):
+        """Create a container; C(host) are the arguments of the SDK's create_host_config."""
+        return self._act(
+            lambda: self.api.create_container(
+                image,
+                command=command,
+                name=name,
+                environment=environment,
+                labels=labels,
+                ports=[container_port] if host.get("port_bindings") else None,
+                host_config=self.api.create_host_config(**host),
+            )["Id"],
+            name,
+        )
+
+    def start(self, container_id, name):
+        self._act(lambda: self.api.start(container_id), name)
+
+    def set_restart_policy(self, container_id, policy):
+        self._act(lambda: self.api.update_container(container_id, restart_policy={"Name": policy}), container_id)
+
+    def stop(self, container_id, grace_seconds):
+        """SIGTERM, the grace period, then SIGKILL; a container that is gone or stopped is fine."""
+        with contextlib.suppress(docker_errors.NotFound):
+            self.api.stop(container_id, timeout=grace_seconds)
+
+    def remove(self, container_id):
+        with contextlib.suppress(docker_errors.NotFound):
+            self.api.remove_container(container_id, force=True, v=True)
+
+    def logs(self, container_id, timestamps=False, tail="all"):
+        """The container's output, both streams in the order in which the engine read them."""
+        try:
+            raw = self.api.logs(container_id, stdout=True, stderr=True, timestamps=timestamps, tail=tail)
+        except docker_errors.APIError as error:
+            return f"(no log: {explanation(error)})\n"
+        return raw.decode("utf-8", "replace")
+
+    def _act(self, call, name):
+        try:
+            return call()
+        except docker_errors.APIError as error:
+            raise self._translated(error, name) from error
+
+    @staticmethod
+    def _translated(error, name):
+        text = explanation(error)
+        if PORT_TAKEN.search(text):
+            return LaunchError(
+                "port_in_use",
+                f"container '{name}' could not be published: {text}",
+                "Choose another port, leave port at 0 for a free one, or stop what listens there.",
+                phase="container_create",
+            )
+        if NO_GPU_DRIVER.search(text):
+            return LaunchError(
+                "crashed",
+                f"the engine cannot give GPUs to container '{name}': {text}",
+                "Install the NVIDIA Container Toolkit and register it with Docker "
+                "('nvidia-ctk runtime configure --runtime=docker'), set gpu_access to cdi where the engine "
+                "has CDI devices, or check the names in gpus against 'nvidia-smi -L'.",
+                phase="container_create",
+            )
+        if "executable file not found" in text or "no such file or directory" in text.lower():
+            return LaunchError(
+                "crashed",
+                f"container '{name}' has no such command: {text}",
+                "Use an image with SGLang in it, or set command to how that image starts its server.",
+                phase="container_create",
+            )
+        return LaunchError(
+            "crashed",
+            f"the engine refused container '{name}': {text}",
+            "Read the engine's message; 'journalctl -u docker' on the host may say more.",
+            phase="container_create",
+        )
+
+
+def split_timestamps(text):
+    """[(epoch seconds, line)] of a log that was fetched with timestamps; lines without one join the last."""
+    entries = []
+    for line in text.splitlines():
+        stamp, _unused, rest = line.partition(" ")
+        epoch = parse_timestamp(stamp)
+        if epoch is not None:
+            entries.append((epoch, rest))
+        elif entries:
+            entries[-1] = (entries[-1][0], entries[-1][1] + line)
+    return entries
+
+
+def canonical_json(value):
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))

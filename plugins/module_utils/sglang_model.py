@@ -1,0 +1,93 @@
+# Copyright (c) 2026, The preheat maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where a model lies in the host's Hub cache, and whether a server can start from it."""
+
+from __future__ import annotations
+
+import os
+import re
+
+COMMIT = re.compile(r"^[0-9a-f]{40}$")
+WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
+
+
+class ModelMissing(Exception):
+    """The model, or a part of it, is not in the cache. The text says which."""
+
+
+def default_cache_dir():
+    """The Hub cache as huggingface_hub resolves it from this host's environment."""
+    from huggingface_hub import constants
+
+    return constants.HF_HUB_CACHE
+
+
+def repo_folder(repo_id):
+    return "models--" + repo_id.replace("/", "--")
+
+
+def resolve_commit(cache_dir, repo_id, revision):
+    """The commit of a revision, by the cache's own references and nothing else."""
+    if COMMIT.match(revision):
+        return revision
+    ref = os.path.join(cache_dir, repo_folder(repo_id), "refs", *revision.split("/"))
+    try:
+        with open(ref, encoding="ascii") as handle:
+            return handle.read().strip()
+    except OSError:
+        raise ModelMissing(
+            f"repo_id '{repo_id}' at revision '{revision}' is not in the Hub cache {cache_dir}"
+        ) from None
+
+
+def check_complete(directory):
+    """Raise ModelMissing unless a server could load this directory: its files are there, weights among them."""
+    if not os.path.isfile(os.path.join(directory, "config.json")):
+        raise ModelMissing(f"{directory} has no config.json")
+    files = _files(directory)
+    dangling = sorted(path for path in files if not os.path.exists(path))
+    if dangling:
+        raise ModelMissing(f"{dangling[0]} points to a blob that is not there ({len(dangling)} such files)")
+    if not weight_files(directory):
+        raise ModelMissing(f"{directory} has no weights (*{', *'.join(WEIGHT_SUFFIXES)})")
+
+
+def _files(directory):
+    return [os.path.join(root, name) for root, unused, names in os.walk(directory) for name in names]
+
+
+def weight_files(directory):
+    """The files of the weights, links followed, each once."""
+    found = (os.path.realpath(path) for path in _files(directory) if path.endswith(WEIGHT_SUFFIXES))
+    return sorted(path for path in set(found) if os.path.isfile(path))
+
+
+class ModelSource:
+    """A model on this host: where it lies, here and in the container, and what the server is told to load."""
+
+    def __init__(self, directory, container_path, mount, arguments, *, repo_id=None, commit=None):
+        self.directory = directory
+        self.container_path = container_path
+        self.mount = mount
+        self.arguments = arguments
+        self.repo_id = repo_id
+        self.commit = commit
+
+
+def from_cache(cache_dir, container_cache_dir, repo_id, commit):
+    """A snapshot of the Hub cache. The cache is mounted whole: a snapshot's files link to its blobs."""
+    directory = os.path.join(cache_dir, repo_folder(repo_id), "snapshots", commit)
+    inside = "/".join((container_cache_dir, repo_folder(repo_id), "snapshots", commit))
+    arguments = ["--model-path", repo_id, "--revision", commit]
+    return ModelSource(directory, inside, (cache_dir, container_cache_dir), arguments, repo_id=repo_id, commit=commit)
+
+
+def from_directory(path):
+    """A model in a directory of its own, mounted where it lies."""
+    return ModelSource(path, path, (path, path), ["--model-path", path])
+
+
+def has_files(directory):
+    """Whether a directory, if it is there at all, holds any file at any depth."""
+    return any(names for unused, unused_too, names in os.walk(directory))

@@ -1,0 +1,221 @@
+# Copyright (c) 2026, The preheat maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One server on one host: brought to what is wanted of it, or left alone where it already is."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import time
+
+from ansible_collections.preheat.fleet.plugins.module_utils import (
+    sglang_container,
+    sglang_log,
+    sglang_model,
+    sglang_page_cache,
+    sglang_readiness,
+)
+from ansible_collections.preheat.fleet.plugins.module_utils.docker_client import (
+    LaunchError,
+    gpu_access_of,
+    image_digest,
+)
+from ansible_collections.preheat.fleet.plugins.module_utils.sglang_flags import flag_arguments
+from ansible_collections.preheat.fleet.plugins.module_utils.sglang_launch import Launch, reachable_host
+from ansible_collections.preheat.fleet.plugins.module_utils.sglang_removal import managed_container
+
+_PAGE_CACHE_FRACTION = 0.95
+
+
+def engine_version(host, port):
+    """The version that a server says it has; None where it does not say."""
+    for path in ("/server_info", "/get_server_info"):
+        connection = http.client.HTTPConnection(host, port, timeout=10)
+        try:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            if response.status == 200:
+                return json.loads(response.read()).get("version")
+        except (OSError, ValueError, http.client.HTTPException):
+            return None
+        finally:
+            connection.close()
+    return None
+
+
+class Server:
+    """A server as the module's arguments want it. C(report) is what is known, also when ensure() raises."""
+
+    def __init__(self, client, params, launch_start, check_mode=False, warn=lambda text: None):
+        self.client = client
+        self.params = params
+        self.launch_start = launch_start
+        self.check_mode = check_mode
+        self.warn = warn
+        self.secrets = sglang_log.secret_values(params["environment"])
+        self.pulled = None
+        self.report = {"changed": False, "phases": [], "cache": {}, "log_tail": "", "command": []}
+
+    def ensure(self):
+        """Bring the server to what is wanted. Whatever can be wrong is found before anything is changed."""
+        spec = self._spec()
+        existing = managed_container(self.client, self.params["name"])
+        differences = sglang_container.Differences(existing, spec)
+        if existing and not differences.config_changed and self._serves(existing):
+            log = self.client.logs(existing["Id"], tail=self.params["log_tail_lines"])
+            self._note_log(sglang_log.scrub(log, self.secrets))
+            self._note_container(existing, spec)
+            return
+        self.report.update(changed=True, diff=differences.diff())
+        if not self.check_mode:
+            self._launch(spec, existing)
+
+    # What is wanted, and what of it is on this host
+
+    def _spec(self):
+        try:
+            sglang_container.check_environment(self.params["environment"])
+            flags = flag_arguments(self.params["parameters"])
+        except ValueError as error:
+            raise LaunchError("invalid", str(error), "Change this argument.") from error
+        self.model = self._model()
+        self.image = self._image()
+        self.report["docker_version"] = self.client.engine_version()
+        self.report["model"] = {
+            "repo_id": self.model.repo_id,
+            "commit": self.model.commit,
+            "path": self.model.directory,
+            "container_path": self.model.container_path,
+        }
+        image_id = self.image["Id"] if self.image else "(not on this host)"
+        spec = sglang_container.ServerSpec(self.params, self.model, flags, image_id, self._gpu_access())
+        self.report["command"] = spec.docker_command(spec.port)
+        return spec
+
+    def _model(self):
+        params = self.params
+        try:
+            if params["model_path"]:
+                model = sglang_model.from_directory(params["model_path"])
+            else:
+                commit = sglang_model.resolve_commit(params["cache_dir"], params["repo_id"], params["revision"])
+                model = self._snapshot(commit)
+            sglang_model.check_complete(model.directory)
+            return model
+        except sglang_model.ModelMissing as error:
+            if self.check_mode and params["repo_id"]:
+                self.warn(f"{error}; check mode goes on as if it had been fetched")
+                return self._snapshot(params["revision"])
+            raise LaunchError(
+                "model_missing",
+                str(error),
+                "Fetch the model with preheat.fleet.hf_model first (playbook warm.yml), with the same repo_id, "
+                "revision and cache_dir.",
+            ) from error
+
+    def _snapshot(self, commit):
+        return sglang_model.from_cache(
+            self.params["cache_dir"], sglang_container.CONTAINER_CACHE_DIR, self.params["repo_id"], commit
+        )
+
+    def _image(self):
+        name, pull = self.params["image"], self.params["pull"]
+        image = self.client.image(name)
+        wants_pull = pull == "always" or (pull == "missing" and image is None)
+        if wants_pull and self.check_mode:
+            return image
+        if wants_pull:
+            pulled_bytes = self.client.pull(name)
+            self.pulled = (time.time(), pulled_bytes)
+            image = self.client.image(name)
+        if image is None:
+            raise LaunchError(
+                "image_missing",
+                f"image '{name}' is not on this host, and pull is '{pull}'",
+                "Set pull to missing, or load the image there with 'docker load'.",
+                phase="image_pull",
+            )
+        return image
+
+    def _gpu_access(self):
+        if not self.params["gpus"]:
+            return "none"
+        access = self.params["gpu_access"]
+        return gpu_access_of(self.client.info()) if access == "auto" else access
+
+    def _serves(self, container):
+        """Whether an existing container runs and is healthy."""
+        if not container["State"]["Running"]:
+            return False
+        host = reachable_host(self.params["publish_host"])
+        return sglang_readiness.http_status(host, _port_of(container), "/health", 30) == 200
+
+    # The launch
+
+    def _launch(self, spec, existing):
+        self.report["cache"] = self._cache_state()
+        if existing:
+            self.client.stop(existing["Id"], self.params["stop_timeout_seconds"])
+            self.client.remove(existing["Id"])
+        if self.params["jit_cache_dir"]:
+            os.makedirs(self.params["jit_cache_dir"], exist_ok=True)
+        launch = Launch(
+            self.client, spec, self.params, launch_start=self.launch_start, pulled=self.pulled, secrets=self.secrets
+        )
+        try:
+            launch.run()
+            self._note_container(self.client.container(launch.container_id), spec)
+        except LaunchError:
+            self.report["container"] = {"name": spec.name, "image": spec.image, "image_digest": self._digest()}
+            self.report["log"] = sglang_log.cap(launch.log_text)
+            if launch.container_id and not self.params["keep_failed"]:
+                self.client.remove(launch.container_id)
+            raise
+        finally:
+            self.report["phases"] = launch.phases
+            self._note_log(launch.log_text)
+
+    def _cache_state(self):
+        """What this launch finds warm. Measured before it, for afterwards everything is."""
+        fraction = sglang_page_cache.resident_fraction(sglang_model.weight_files(self.model.directory))
+        jit_dir = self.params["jit_cache_dir"]
+        return {
+            "resident_fraction_before": None if fraction is None else round(fraction, 4),
+            "weights_rung": "page_cache" if fraction is not None and fraction >= _PAGE_CACHE_FRACTION else "disk",
+            "jit": "warm" if jit_dir and sglang_model.has_files(jit_dir) else "cold",
+        }
+
+    # What is known afterwards
+
+    def _digest(self):
+        return image_digest(self.image, self.params["image"])
+
+    def _note_log(self, text):
+        self.report["log_tail"] = sglang_log.tail(text, self.params["log_tail_lines"])
+        if self.params["return_log"]:
+            self.report["log"] = sglang_log.cap(text)
+
+    def _note_container(self, container, spec):
+        host, port = reachable_host(spec.publish_host), _port_of(container)
+        self.report.update(
+            container={
+                "id": container["Id"],
+                "name": container["Name"].lstrip("/"),
+                "image": spec.image,
+                "image_digest": self._digest(),
+                "created": container["Created"],
+                "port": port if spec.host_network else spec.container_port,
+                "environment": sorted(spec.environment),
+            },
+            host=spec.publish_host,
+            port=port,
+            url=f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}",
+            command=spec.docker_command(port),
+            engine_version=engine_version(host, port),
+        )
+
+
+def _port_of(container):
+    return int(container["Config"]["Labels"][sglang_container.PORT_LABEL])
