@@ -129,11 +129,10 @@ def _check_images(params, facts, findings):
 
 
 def near_names(name, tags):
-    """Up to five images of the host that may have been meant: other tags of the same, then similar spellings."""
+    """Up to five images of the host that may have been meant: other tags of the same, else similar spellings."""
     repository = name.rpartition(":")[0] or name
     same = [tag for tag in tags if tag.rpartition(":")[0] in (repository, name)]
-    similar = difflib.get_close_matches(name, tags, n=5, cutoff=0.6)
-    return list(dict.fromkeys(same + similar))[:5]
+    return same[:5] or difflib.get_close_matches(name, tags, n=5, cutoff=0.6)
 
 
 def _check_folders(params, facts, findings):
