@@ -9,6 +9,7 @@ Reads and checks; what writes here (links, refs, listings) is atomic. Standard l
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -126,9 +127,14 @@ class RepoCache:
         os.symlink(os.path.relpath(str(self.blob(file)), str(pointer.parent)), str(temporary))
         os.replace(str(temporary), str(pointer))
 
-    def partials(self) -> list[Path]:
-        """What downloads under way, or killed ones, have left."""
-        return sorted(self.blobs.glob("*.incomplete")) if self.blobs.is_dir() else []
+    def leftovers(self) -> list[Path]:
+        """What killed downloads have left: a running one holds the lock of its blob."""
+        found = sorted(self.blobs.glob("*.incomplete")) if self.blobs.is_dir() else []
+        return [path for path in found if not _is_locked(self.lock(path.name.split(".")[0]))]
+
+    def lock(self, etag: str) -> Path:
+        """The lock that huggingface_hub takes to fetch a blob."""
+        return self.locks / (etag + ".lock")
 
     def size_bytes(self, file: HubFile) -> int:
         try:
@@ -139,7 +145,9 @@ class RepoCache:
 
 def has_hash(path, file: HubFile) -> bool:
     """sha256 of an LFS file, git's sha1 of another."""
-    digest = hashlib.sha256() if file.sha256 else hashlib.sha1(b"blob %d\0" % os.path.getsize(str(path)))
+    digest = hashlib.sha256()
+    if not file.sha256:
+        digest = hashlib.sha1(b"blob %d\0" % os.path.getsize(str(path)), usedforsecurity=False)
     with open(str(path), "rb") as stream:
         for chunk in iter(lambda: stream.read(CHUNK_BYTES), b""):
             digest.update(chunk)
@@ -153,6 +161,18 @@ def free_bytes(path) -> int:
         path = path.parent
     stat = os.statvfs(str(path))
     return stat.f_bavail * stat.f_frsize
+
+
+def _is_locked(path: Path) -> bool:
+    """Asked without creating or changing anything."""
+    try:
+        with path.open("rb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:  # held, or not ours to ask
+        return True
+    return False
 
 
 def _is_right(path: Path, file: HubFile, hashes: bool) -> bool:

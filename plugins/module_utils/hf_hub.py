@@ -98,7 +98,7 @@ class HubClient:
         url = library.hf_hub_url(repo_id, file.path, revision=commit, endpoint=self.endpoint)
         headers = library.utils.build_hf_headers(token=self._token)
         xet = None
-        if file.xet_hash and library.utils.is_xet_available():
+        if file.xet_hash and file_download.is_xet_available():
             metadata = library.get_hf_file_metadata(
                 url, token=self._token, timeout=TIMEOUT_SECONDS, endpoint=self.endpoint
             )
@@ -109,9 +109,9 @@ class HubClient:
             )
         else:
             # The redirect to the CDN is followed without the token, because that is another origin.
+            if os.path.exists(target) and os.path.getsize(target) > file.size:
+                os.truncate(target, 0)
             with open(target, "ab") as stream:
-                if stream.tell() > file.size:
-                    stream.truncate(0)
                 file_download.http_get(
                     url,
                     stream,

@@ -1,0 +1,306 @@
+#!/usr/bin/python
+# Copyright (c) 2026, The preheat maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: hf_model
+short_description: Hold a snapshot of a Hugging Face Hub repo in a host's cache, complete and verified
+description:
+  - Makes sure that one revision of a repo, pinned to its commit, is in the host's Hugging Face cache, complete, so that
+    anything that uses C(huggingface_hub) finds it offline; or that it is not there.
+  - Every file is hashed before it takes its place in the cache (SHA-256 for LFS files, git's SHA-1 for others, against
+    the Hub's listing). Files that have the wrong size are fetched again; so are those with wrong bytes with
+    O(verify=full).
+  - C(refs/REVISION) is written last. What a killed download left is removed. Downloads share C(huggingface_hub)'s own
+    locks, so that several processes fetch each file once.
+  - Given a commit whose snapshot is complete, no request goes to the Hub; given a branch or tag, one. If the Hub cannot be
+    reached then, a complete snapshot of the commit that was recorded last is used, with a warning.
+version_added: "0.1.0"
+author:
+  - The preheat maintainers (@preheat)
+extends_documentation_fragment:
+  - preheat.fleet.huggingface
+requirements:
+  - huggingface_hub >= 1.0 (the role P(preheat.fleet.gpu_host#role) installs it)
+attributes:
+  check_mode:
+    support: full
+    description: Returns the files and bytes that would be fetched. Writes nothing, not even to the cache's bookkeeping.
+  diff_mode:
+    support: full
+    description: Shows the files that are fetched or removed, and the refs that move.
+  idempotent:
+    support: full
+    description: By commit it is; a branch may have moved on the Hub.
+options:
+  state:
+    description:
+      - V(present) makes the snapshot complete.
+      - V(absent) removes the snapshot of O(revision), with the blobs that no other snapshot uses; without O(revision), the
+        whole repo. The Hub is not asked.
+    type: str
+    choices: [present, absent]
+    default: present
+  repo_id:
+    description: The repo, C(ORG/NAME).
+    type: str
+    required: true
+  revision:
+    description:
+      - Branch, tag or commit (40 digits).
+      - V(main) if it is not given, with O(state=present).
+    type: str
+  token:
+    description:
+      - Token for private and gated repos.
+      - Without it, that of the host's environment or login (E(HF_TOKEN), C(hf auth login)), if there is one.
+    type: str
+  endpoint:
+    description: The Hub. Without it what E(HF_ENDPOINT) says, in most cases C(https://huggingface.co).
+    type: str
+  verify:
+    description:
+      - How files that are already there are checked. V(size) looks at their sizes, V(full) reads all their bytes.
+    type: str
+    choices: [size, full]
+    default: size
+  max_workers:
+    description: Files that are fetched, or hashed, at the same time.
+    type: int
+    default: 8
+  retries:
+    description:
+      - How often a request is repeated that failed in a way that may pass (connection, timeout, HTTP 429 and 5xx, wrong bytes).
+      - Waits double from one second, with jitter; C(Retry-After) of the Hub is kept.
+    type: int
+    default: 5
+  min_free_bytes:
+    description: What must stay free on the disk of the cache; checked before anything is fetched.
+    type: int
+    default: 1073741824
+seealso:
+  - module: preheat.fleet.hf_cache_info
+"""
+
+EXAMPLES = r"""
+- name: Hold the newest revision of a model
+  preheat.fleet.hf_model:
+    repo_id: Qwen/Qwen3-8B
+  vars:
+    ansible_python_interpreter: "{{ gpu_host_venv }}/bin/python"
+
+- name: Hold one commit of a gated model
+  preheat.fleet.hf_model:
+    repo_id: meta-llama/Llama-3.1-8B-Instruct
+    revision: 0e9e39f249a16976918f6564b8830bc894c89659
+    token: "{{ model_cache_token }}"
+
+- name: Read every byte, and repair what is damaged
+  preheat.fleet.hf_model:
+    repo_id: Qwen/Qwen3-8B
+    verify: full
+
+- name: Remove a model
+  preheat.fleet.hf_model:
+    repo_id: Qwen/Qwen3-8B
+    state: absent
+"""
+
+RETURN = r"""
+repo_id:
+  description: The repo.
+  returned: always
+  type: str
+  sample: Qwen/Qwen3-8B
+revision:
+  description: The revision that was asked for.
+  returned: success
+  type: str
+  sample: main
+commit:
+  description: The commit it stands for.
+  returned: O(state=present)
+  type: str
+  sample: b968826d9c46dd6066d109eabc6255188de91218
+snapshot_path:
+  description: The folder of the snapshot.
+  returned: O(state=present)
+  type: str
+  sample: /data/hub/models--Qwen--Qwen3-8B/snapshots/b968826d9c46dd6066d109eabc6255188de91218
+cache_dir:
+  description: The cache.
+  returned: success
+  type: str
+  sample: /data/hub
+files:
+  description:
+    - The files of the snapshot, with their size in bytes, hash (C(sha256) or C(git_sha1)) and C(found), which is how they
+      were found, one of C(ok), C(unlinked) (the blob is there, the snapshot lacks it), C(damaged) and C(missing).
+  returned: O(state=present)
+  type: list
+  elements: dict
+  sample: [{path: config.json, size: 728, git_sha1: d3d7c1e8c3e78eeb1640b8e2041ee256e24c9ee1, found: missing}]
+repaired:
+  description: Files that were damaged (in check mode, are damaged).
+  returned: O(state=present)
+  type: list
+  elements: str
+  sample: [model-00001-of-00005.safetensors]
+leftovers:
+  description: Files of killed downloads, which were removed (in check mode, would be).
+  returned: O(state=present)
+  type: list
+  elements: str
+  sample: []
+bytes_total:
+  description: Size of the snapshot.
+  returned: O(state=present)
+  type: int
+  sample: 16397461110
+bytes_to_fetch:
+  description: What was missing or damaged when the module began.
+  returned: O(state=present)
+  type: int
+  sample: 16397461110
+bytes_fetched:
+  description: What this run fetched. Less than RV(bytes_to_fetch) if another process fetched files meanwhile.
+  returned: O(state=present)
+  type: int
+  sample: 16397461110
+seconds:
+  description: Time of the whole run.
+  returned: O(state=present)
+  type: float
+  sample: 190.2
+mb_per_second:
+  description: Megabytes (10^6 bytes) per second while files were fetched; 0 if none was.
+  returned: O(state=present)
+  type: float
+  sample: 86.4
+source:
+  description: Where the missing bytes came from; V(cache) if none was fetched.
+  returned: O(state=present)
+  type: str
+  sample: hub
+verified:
+  description: V(hash) if this run hashed every file, V(size) if it looked at the sizes of some only.
+  returned: O(state=present)
+  type: str
+  sample: hash
+removed:
+  description: Commits and refs that were removed (in check mode, would be), and the bytes that this frees.
+  returned: O(state=absent)
+  type: dict
+  sample: {commits: [b968826d9c46dd6066d109eabc6255188de91218], refs: [main], bytes_freed: 16397461110}
+reason:
+  description:
+    - What failed, for programs. One of C(gated_repo), C(repo_not_found), C(revision_not_found), C(unauthorized),
+      C(hub_unreachable), C(hub_error), C(wrong_bytes), C(no_space), C(not_writable), C(no_weights), C(nothing_selected),
+      C(pickle_not_allowed), C(bad_name).
+  returned: failure
+  type: str
+  sample: gated_repo
+remedy:
+  description: What to do about it; also part of C(msg).
+  returned: failure
+  type: str
+  sample: Set model_cache_token.
+"""
+
+import time
+
+from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible_collections.preheat.fleet.plugins.module_utils import hf_remove, hf_report
+from ansible_collections.preheat.fleet.plugins.module_utils.hf_cache import RepoCache, default_cache_dir
+from ansible_collections.preheat.fleet.plugins.module_utils.hf_files import Selection
+from ansible_collections.preheat.fleet.plugins.module_utils.hf_hub import HubClient, HubError
+from ansible_collections.preheat.fleet.plugins.module_utils.hf_snapshot import Done, Snapshot
+from ansible_collections.preheat.fleet.plugins.module_utils.hf_tree import check_names
+
+
+def present(params: dict, check_mode: bool) -> dict:
+    begin = time.monotonic()
+    revision = params["revision"] or "main"
+    check_names(params["repo_id"], revision)
+    cache = RepoCache(params["cache_dir"], params["repo_id"])
+    snapshot = Snapshot(
+        HubClient(params["endpoint"], params["token"], params["retries"]),
+        cache,
+        params["repo_id"],
+        revision,
+        Selection(params["allow_patterns"], params["ignore_patterns"], params["allow_pickle"]),
+        hashes=params["verify"] == "full",
+        max_workers=params["max_workers"],
+        min_free_bytes=params["min_free_bytes"],
+    )
+    plan = snapshot.plan()
+    snapshot.check_space(plan)
+    done = Done() if check_mode else snapshot.apply(plan)
+    return {
+        **hf_report.of_snapshot(plan, done, cache.snapshot(plan.commit)),
+        "revision": revision,
+        "seconds": round(time.monotonic() - begin, 3),
+    }
+
+
+def absent(params: dict, check_mode: bool) -> dict:
+    check_names(params["repo_id"], params["revision"])
+    removal = hf_remove.plan_removal(RepoCache(params["cache_dir"], params["repo_id"]), params["revision"])
+    if not check_mode:
+        hf_remove.remove(removal)
+    return {**hf_report.of_removal(removal), "revision": params["revision"]}
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "repo_id": {"type": "str", "required": True},
+            "revision": {"type": "str"},
+            "cache_dir": {"type": "path"},
+            "allow_patterns": {"type": "list", "elements": "str"},
+            "ignore_patterns": {"type": "list", "elements": "str"},
+            "allow_pickle": {"type": "bool", "default": False},
+            "token": {"type": "str", "no_log": True},
+            "endpoint": {"type": "str"},
+            "verify": {"type": "str", "choices": ["size", "full"], "default": "size"},
+            "max_workers": {"type": "int", "default": 8},
+            "retries": {"type": "int", "default": 5},
+            "min_free_bytes": {"type": "int", "default": 1 << 30},
+        },
+        supports_check_mode=True,
+    )
+    params = module.params
+    params["cache_dir"] = params["cache_dir"] or default_cache_dir()
+    act = present if params["state"] == "present" else absent
+    known = {"repo_id": params["repo_id"], "cache_dir": params["cache_dir"]}
+    try:
+        result = act(params, module.check_mode)
+    except HubError as error:
+        module.fail_json(msg=str(error), reason=error.reason, remedy=error.remedy, **known)
+    except PermissionError as error:
+        remedy = "Run the task as the owner of the cache (become), or set model_cache_dir (parameter cache_dir)."
+        module.fail_json(
+            msg=f"The cache may not be written by this user: {error}. {remedy}",
+            reason="not_writable",
+            remedy=remedy,
+            **known,
+        )
+    except ImportError as error:
+        module.fail_json(
+            msg=missing_required_lib("huggingface_hub", reason="to fetch from the Hub; the role gpu_host installs it"),
+            exception=str(error),
+            **known,
+        )
+    for warning in result.pop("warnings", []):
+        module.warn(warning)
+    if not module._diff:
+        result.pop("diff", None)
+    module.exit_json(**known, **result)
+
+
+if __name__ == "__main__":
+    main()
