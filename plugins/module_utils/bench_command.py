@@ -37,8 +37,10 @@ except urllib.error.HTTPError:
 server = json.load(reply)
 path = server.get("tokenizer_path") or server["model_path"]
 if not os.path.exists(path):
-    from huggingface_hub import snapshot_download
-    path = snapshot_download(path, revision=server.get("revision"), local_files_only=True)
+    # Not snapshot_download: it refuses a snapshot from which files were left out on purpose, such as pickles.
+    from huggingface_hub import hf_hub_download
+    config = hf_hub_download(path, "config.json", revision=server.get("revision"), local_files_only=True)
+    path = os.path.dirname(config)
 print(path)
 """
 

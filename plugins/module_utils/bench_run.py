@@ -142,7 +142,7 @@ def _measure(container, params, command):
 
 
 def _last_line(text):
-    return text.strip().rsplit("\n", 1)[-1] or "no output"
+    return text.strip().rsplit("\n", 1)[-1].rstrip(".") or "no output"
 
 
 def _is_running(container):

@@ -134,7 +134,7 @@ def test_a_tokenizer_named_by_hub_id_is_found_in_the_cache(server, tmp_path):
     commit = "c" * 40
     snapshot = tmp_path / "models--org--name" / "snapshots" / commit
     snapshot.mkdir(parents=True)
-    (snapshot / "tokenizer.json").write_text("{}")
+    (snapshot / "config.json").write_text("{}")
     server.replies[:] = [(200, {"tokenizer_path": "org/name", "revision": commit})]
     argv = bench_command.tokenizer_command(server.port)
     environment = {"HF_HUB_CACHE": str(tmp_path), **bench_command.ENVIRONMENT}
