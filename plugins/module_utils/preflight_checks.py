@@ -41,8 +41,8 @@ class Findings:
         return {
             "variable": self._names.get(variable, variable),
             "value": value,
-            "message": message,
-            "remedy": remedy,
+            "message": f"{message}.",
+            "remedy": f"{remedy[0].upper()}{remedy[1:]}.",
         }
 
 
@@ -153,7 +153,7 @@ def _check_disks(params, facts, findings):
     """Needs of folders on one disk add up, so that is where they are compared."""
     needs = {}
     if params["cache_dir"]:
-        needs["cache_dir"] = (params["cache_dir"], facts["missing_bytes"], "the model's missing files")
+        needs["cache_dir"] = (params["cache_dir"], facts["missing_bytes"], "the model's files")
     if facts.get("docker_root_dir"):
         absent = [image for image in params["images"] if not facts["images"][image["name"]]["present"]]
         size = sum(image["size_bytes"] for image in absent if image["pull"] != "never")

@@ -153,7 +153,7 @@ EXAMPLES = r"""
     blobs:
       - {etag: 31d6a825ad7a4d3dbcf1a2a5bcb8dd3e8d5a3a2c7a0bd8b0c6c5f58fa8b2b4f1, size: 3996250744}
     gpus_needed: 2
-    controller_time: "{{ now(utc=true).timestamp() }}"
+    controller_time: "{{ now().timestamp() }}"
     variable_names: {cache_dir: model_cache_dir}
   register: preflight
 
@@ -186,8 +186,8 @@ problems:
     - variable: model_cache_dir
       value: /data/hub
       message: >-
-        12.1 GB are free where 17.4 GB are needed: 16.4 GB for the model's missing files in /data/hub, 1.0 GB in reserve
-      remedy: free some space, or name a folder on a larger disk
+        12.1 GB are free where 17.4 GB are needed: 16.4 GB for the model's files in /data/hub, 1.0 GB in reserve.
+      remedy: Free some space, or name a folder on a larger disk.
 notices:
   description: What does not stop a launch but is good to know, such as other processes on a GPU.
   returned: always

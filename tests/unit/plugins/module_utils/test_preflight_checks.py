@@ -82,7 +82,7 @@ def found(params, host):
     problems, notices = preflight_checks.check(params, host)
     for finding in problems + notices:
         assert set(finding) == {"variable", "value", "message", "remedy"}
-        assert finding["message"] and finding["remedy"]
+        assert finding["message"].endswith(".") and finding["remedy"].endswith(".")
     return problems, notices
 
 
@@ -103,7 +103,7 @@ PULLED = [{"name": "lmsysorg/sglang:v1", "pull": "missing", "size_bytes": 90 * G
         ({}, facts(clock_offset_seconds=5.1), "clock", "5.1 s ahead of", "synchronise"),
         ({}, no_engine("missing"), "docker_host", "no Docker engine", "gpu_host_install_docker"),
         ({}, no_engine("stopped"), "docker_host", "does not answer", "systemctl"),
-        ({}, no_engine("denied"), "docker_host", "user ops may not use", "usermod -aG docker ops"),
+        ({}, no_engine("denied"), "docker_host", "user ops may not use", "usermod -ag docker ops"),
         ({}, no_engine("unreachable"), "docker_host", "nothing answers", "host and port"),
         ({}, no_engine("unsupported"), "docker_host", "not supported", "unix://"),
         ({}, no_engine("strange"), "docker_host", "not a Docker engine", "log"),
@@ -153,7 +153,7 @@ def test_a_problem_is_told_once_with_its_remedy(wishes, host, variable, message,
     problems, _notices = found(parameters(**wishes), host)
     assert [problem["variable"] for problem in problems] == [variable]
     assert message in problems[0]["message"]
-    assert remedy in problems[0]["remedy"]
+    assert remedy in problems[0]["remedy"].lower()
 
 
 @pytest.mark.parametrize(
