@@ -58,9 +58,10 @@ def _files(directory):
 
 
 def weight_files(directory):
-    """The files of the weights, links followed, each once."""
-    found = (os.path.realpath(path) for path in _files(directory) if path.endswith(WEIGHT_SUFFIXES))
-    return sorted(path for path in set(found) if os.path.isfile(path))
+    """The files that a server reads the weights from, links followed, each once: safetensors where there are any."""
+    found = [path for path in _files(directory) if path.endswith(WEIGHT_SUFFIXES) and os.path.isfile(path)]
+    preferred = [path for path in found if path.endswith(WEIGHT_SUFFIXES[0])]
+    return sorted({os.path.realpath(path) for path in preferred or found})
 
 
 class ModelSource:

@@ -10,7 +10,7 @@ import time
 
 _POLL_SECONDS = 0.25
 # Once something answers, asking is a request that the loading server has to serve and logs.
-_ANSWERED_POLL_SECONDS = 1.0
+_ANSWERED_POLL_SECONDS = 0.5
 _LOG_CHECK_SECONDS = 5.0
 
 

@@ -480,7 +480,7 @@ def main():
     result = dict(run(module, launch_start), invocation=invocation)
     if "error" in result:
         error = result["error"]
-        module.fail_json(msg=f"{error['message']}. {error['remedy']}", **result)
+        module.fail_json(msg=f"{error['message'].rstrip('.')}. {error['remedy']}", **result)
     module.exit_json(**result)
 
 
