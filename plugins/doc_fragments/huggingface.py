@@ -18,8 +18,8 @@ options:
   allow_patterns:
     description:
       - Shell patterns of the files that are wanted, matched against the whole path in the repo.
-      - Without it weights as C(*.safetensors), configuration, tokenizer, chat template and small texts. Second copies of
-        the weights (C(original/), C(metal/), C(consolidated*.safetensors) beside others) are left out.
+      - Without it weights as C(*.safetensors), configuration, tokenizer, chat template and small texts.
+        Second copies of the weights (C(original/), C(metal/), C(consolidated*.safetensors) beside others) are left out.
     type: list
     elements: str
   ignore_patterns:

@@ -111,7 +111,9 @@ class RepoCache:
             return MISSING
         if not _is_right(blob, file, hashes):
             return DAMAGED
-        return OK if pointer.is_symlink() and os.path.realpath(str(pointer)) == os.path.realpath(str(blob)) else UNLINKED
+        return (
+            OK if pointer.is_symlink() and os.path.realpath(str(pointer)) == os.path.realpath(str(blob)) else UNLINKED
+        )
 
     def remove_file(self, commit: str, file: HubFile) -> None:
         """Take a damaged file away, so that nothing can load it meanwhile."""
@@ -123,7 +125,7 @@ class RepoCache:
     def link(self, commit: str, file: HubFile) -> None:
         pointer = self.snapshot(commit) / file.path
         pointer.parent.mkdir(parents=True, exist_ok=True)
-        temporary = pointer.with_name("{0}.{1}.tmp".format(pointer.name, uuid.uuid4().hex[:8]))
+        temporary = pointer.with_name(f"{pointer.name}.{uuid.uuid4().hex[:8]}.tmp")
         os.symlink(os.path.relpath(str(self.blob(file)), str(pointer.parent)), str(temporary))
         os.replace(str(temporary), str(pointer))
 
@@ -185,7 +187,7 @@ def _names(folder: Path) -> list[str]:
 
 def _write_atomically(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name("{0}.{1}.tmp".format(path.name, uuid.uuid4().hex[:8]))
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         temporary.write_text(text, encoding="utf-8")
         temporary.chmod(0o644)

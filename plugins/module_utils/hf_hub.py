@@ -27,7 +27,7 @@ class HubError(Exception):
     """What failed and what to do about it; reason is for programs."""
 
     def __init__(self, reason: str, message: str, remedy: str):
-        super().__init__("{0} {1}".format(message, remedy))
+        super().__init__(f"{message} {remedy}")
         self.reason, self.message, self.remedy = reason, message, remedy
 
 
@@ -53,7 +53,7 @@ class HubClient:
         if self._endpoint and not re.match("https?://[^/]", self._endpoint):
             raise HubError(
                 "bad_name",
-                "endpoint '{0}' is no URL.".format(endpoint),
+                f"endpoint '{endpoint}' is no URL.",
                 "Give model_cache_endpoint (parameter endpoint) as https://HOST[:PORT].",
             )
 
@@ -70,7 +70,7 @@ class HubClient:
 
     def tree(self, repo_id: str, commit: str) -> list[HubFile]:
         """All files of a commit. One request per 1000 of them."""
-        url = "{0}/api/models/{1}/tree/{2}?recursive=true&expand=false".format(self.endpoint, repo_id, commit)
+        url = f"{self.endpoint}/api/models/{repo_id}/tree/{commit}?recursive=true&expand=false"
         files: list[HubFile] = []
         with self._plain_errors(repo_id, commit):
             while url:
@@ -151,64 +151,60 @@ class HubClient:
     def _explain(self, error: Exception, repo_id: str, revision: str, file: HubFile | None):
         """(reason, message, remedy) for what the Hub answered; None if it is no matter of the Hub."""
         errors = huggingface_hub().errors
-        what = "{0} of repo_id '{1}'".format(file.path, repo_id) if file else "repo_id '{0}'".format(repo_id)
+        what = f"{file.path} of repo_id '{repo_id}'" if file else f"repo_id '{repo_id}'"
         token = "the given token" if self._token else "no token given (token)"
         status = _status(error)
         if isinstance(error, errors.GatedRepoError):
             return (
                 "gated_repo",
-                "{0} is gated and may not be read with {1}.".format(what, token),
-                "Accept its licence at {0}/{1} with the account of the token, and set model_cache_token "
-                "(parameter token) to a token that may read it.".format(self.endpoint, repo_id),
+                f"{what} is gated and may not be read with {token}.",
+                f"Accept its licence at {self.endpoint}/{repo_id} with the account of the token, and set "
+                "model_cache_token (parameter token) to a token that may read it.",
             )
         if isinstance(error, errors.RepositoryNotFoundError):
             return (
                 "repo_not_found",
-                "{0} was not found at {1}, with {2}.".format(what, self.endpoint, token),
+                f"{what} was not found at {self.endpoint}, with {token}.",
                 "Check the spelling of repo_id (ORG/NAME); for a private repo set model_cache_token "
                 "(parameter token) to a token that may read it.",
             )
         if isinstance(error, errors.RevisionNotFoundError):
             return (
                 "revision_not_found",
-                "{0} has no revision '{1}'.".format(what, revision),
-                "Use a branch, a tag or a commit of 40 digits that {0}/{1}/commits lists.".format(
-                    self.endpoint, repo_id
-                ),
+                f"{what} has no revision '{revision}'.",
+                f"Use a branch, a tag or a commit of 40 digits that {self.endpoint}/{repo_id}/commits lists.",
             )
         if isinstance(error, errors.OfflineModeIsEnabled):
             return (
                 "hub_unreachable",
-                "The Hub was not asked for {0}, because HF_HUB_OFFLINE is set in this environment.".format(what),
+                f"The Hub was not asked for {what}, because HF_HUB_OFFLINE is set in this environment.",
                 "Unset HF_HUB_OFFLINE for this task.",
             )
         if isinstance(error, WrongBytes):
             return (
                 "wrong_bytes",
-                "{0} came with bytes that do not have the hash the Hub lists, {1} times.".format(
-                    what, self._retries + 1
-                ),
-                "Look for a proxy or mirror that alters downloads between this host and {0}.".format(self.endpoint),
+                f"{what} came with bytes that do not have the hash the Hub lists, {self._retries + 1} times.",
+                f"Look for a proxy or mirror that alters downloads between this host and {self.endpoint}.",
             )
         if _is_transient(error):
-            detail = "HTTP {0}".format(status) if status else "{0}: {1}".format(type(error).__name__, error)
+            detail = f"HTTP {status}" if status else f"{type(error).__name__}: {error}"
             return (
                 "hub_unreachable",
-                "{0} did not give {1} ({2}; attempts: {3}).".format(self.endpoint, what, detail, self._retries + 1),
+                f"{self.endpoint} did not give {what} ({detail}; attempts: {self._retries + 1}).",
                 "Check this host's network, its proxy settings and model_cache_endpoint (parameter endpoint); "
                 "for HTTP 429 wait, or set model_cache_token, which raises the limit.",
             )
         if status in (401, 403):
             return (
                 "unauthorized",
-                "{0} refused {1} with HTTP {2}, with {3}.".format(self.endpoint, what, status, token),
+                f"{self.endpoint} refused {what} with HTTP {status}, with {token}.",
                 "Set model_cache_token (parameter token) to a valid token with read access, "
                 "or leave it empty for public repos.",
             )
         if status:
             return (
                 "hub_error",
-                "{0} answered HTTP {1} for {2}.".format(self.endpoint, status, what),
+                f"{self.endpoint} answered HTTP {status} for {what}.",
                 "Check model_cache_endpoint (parameter endpoint) and repo_id.",
             )
         return None
@@ -217,9 +213,7 @@ class HubClient:
 def _hub_file(entry: dict) -> HubFile:
     path = entry["path"]
     if path.startswith("/") or ".." in path.split("/") or "\\" in path:
-        raise HubError(
-            "hub_error", "The Hub lists the file path {0!r}.".format(path), "Do not use this endpoint or repo."
-        )
+        raise HubError("hub_error", f"The Hub lists the file path {path!r}.", "Do not use this endpoint or repo.")
     lfs = entry.get("lfs") or {}
     return HubFile(path, entry["size"], entry["oid"], lfs.get("oid"), entry.get("xetHash"))
 

@@ -78,6 +78,7 @@ class Snapshot:
         self,
         hub: HubClient,
         cache: RepoCache,
+        *,
         repo_id: str,
         revision: str,
         selection: Selection,
@@ -120,20 +121,14 @@ class Snapshot:
             ref=None if by_commit else self._revision,
             ref_before=recorded,
         )
+        if unreachable and plan.to_fetch:
+            found = f"The cache holds commit {commit}, but {len(plan.to_fetch)} of its {len(files)} files are missing."
+            raise HubError(unreachable.reason, f"{unreachable.message} {found}", unreachable.remedy)
         if unreachable:
-            if plan.to_fetch:
-                raise HubError(
-                    unreachable.reason,
-                    "{0} The cache holds commit {1}, but without {2} of its {3} files.".format(
-                        unreachable.message, commit, len(plan.to_fetch), len(files)
-                    ),
-                    unreachable.remedy,
-                )
-            plan.warnings.append(
-                "{0} Using commit {1}, which refs/{2} recorded; it is complete, but may not be the newest.".format(
-                    unreachable.message, commit, self._revision
-                )
+            found = (
+                f"Using commit {commit}, which refs/{self._revision} names; it is complete, but may not be the newest."
             )
+            plan.warnings.append(f"{unreachable.message} {found}")
         return plan
 
     def _states(self, commit: str, files: list[HubFile]) -> dict[str, str]:
@@ -150,16 +145,10 @@ class Snapshot:
         if plan.bytes_to_fetch and free + freed < plan.bytes_to_fetch + self._min_free_bytes:
             raise HubError(
                 "no_space",
-                "cache_dir '{0}' has {1} free, but {2} of {3} are to be fetched and {4} must stay free "
-                "(min_free_bytes).".format(
-                    self._cache.cache_dir,
-                    _gb(free),
-                    _gb(plan.bytes_to_fetch),
-                    self._repo_id,
-                    _gb(self._min_free_bytes),
-                ),
-                "Free space there, remove another model (state: absent), or set model_cache_dir "
-                "(parameter cache_dir) to a larger disk.",
+                f"cache_dir '{self._cache.cache_dir}' has {_gb(free)} free, but {_gb(plan.bytes_to_fetch)} of "
+                f"{self._repo_id} are to be fetched and {_gb(self._min_free_bytes)} must stay free (min_free_bytes).",
+                "Free space there, remove another model (state: absent), or set model_cache_dir (parameter cache_dir) "
+                "to a larger disk.",
             )
 
     def apply(self, plan: Plan) -> Done:
@@ -217,7 +206,7 @@ class Snapshot:
         return fetched
 
     def _download(self, commit: str, file: HubFile) -> None:
-        target = self._cache.blobs / "{0}.{1}.incomplete".format(file.etag, uuid.uuid4().hex[:8])
+        target = self._cache.blobs / f"{file.etag}.{uuid.uuid4().hex[:8]}.incomplete"
         try:
             self._hub.download(self._repo_id, commit, file, str(target), lambda path: has_hash(path, file))
             target.replace(self._cache.blob(file))
@@ -226,9 +215,8 @@ class Snapshot:
                 raise
             raise HubError(
                 "no_space",
-                "The disk of cache_dir '{0}' became full while {1} ({2}) was fetched.".format(
-                    self._cache.cache_dir, file.path, _gb(file.size)
-                ),
+                f"The disk of cache_dir '{self._cache.cache_dir}' became full while {file.path} was fetched "
+                f"({_gb(file.size)}).",
                 "Free space there or set model_cache_dir (parameter cache_dir) to a larger disk.",
             ) from error
         finally:
@@ -254,4 +242,4 @@ class Snapshot:
 
 
 def _gb(size: int) -> str:
-    return "{0:.2f} GB".format(size / 1e9)
+    return f"{size / 1e9:.2f} GB"

@@ -19,6 +19,7 @@ _REVISION = re.compile(r"[\w][\w./+-]*")
 def resolve(
     repo_id,
     revision="main",
+    *,
     endpoint=None,
     token=None,
     allow_patterns=None,
@@ -44,7 +45,7 @@ def select(repo_id: str, files: list[HubFile], selection: Selection) -> list[Hub
     if asked and not selection.allow_pickle:
         raise HubError(
             "pickle_not_allowed",
-            "allow_patterns asks for pickled files ({0}), but allow_pickle is false.".format(_some(asked)),
+            f"allow_patterns asks for pickled files ({_some(asked)}), but allow_pickle is false.",
             "Set allow_pickle: true if you trust the publisher (loading them can run their code).",
         )
     chosen = selection.of(files)
@@ -52,20 +53,16 @@ def select(repo_id: str, files: list[HubFile], selection: Selection) -> list[Hub
     if left_out:
         raise HubError(
             "no_weights",
-            "repo_id '{0}' has no weights as safetensors, only {1}.".format(repo_id, _some(left_out)),
+            f"repo_id '{repo_id}' has no weights as safetensors, only {_some(left_out)}.",
             "Set allow_pickle: true if you trust the publisher (loading pickled weights can run their code), "
             "or name the files in allow_patterns.",
         )
     if not chosen:
+        given = f"allow_patterns: {selection.allow_patterns}, ignore_patterns: {selection.ignore_patterns}"
         raise HubError(
             "nothing_selected",
-            "Of {0} files of repo_id '{1}' the patterns select none (allow_patterns: {2}, ignore_patterns: {3}, "
-            "allow_pickle: {4}).".format(
-                len(files), repo_id, selection.allow_patterns, selection.ignore_patterns, selection.allow_pickle
-            ),
-            "The repo holds {0}; pickled weights also need allow_pickle: true.".format(
-                _some([file.path for file in files])
-            ),
+            f"Of {len(files)} files of repo_id '{repo_id}' the patterns select none ({given}).",
+            f"The repo holds {_some([file.path for file in files])}; pickled weights also need allow_pickle: true.",
         )
     return chosen
 
@@ -73,13 +70,11 @@ def select(repo_id: str, files: list[HubFile], selection: Selection) -> list[Hub
 def check_names(repo_id: str, revision: str | None) -> None:
     """They become parts of paths and URLs."""
     if not _REPO_ID.fullmatch(repo_id) or ".." in repo_id or "--" in repo_id:
-        raise HubError("bad_name", "repo_id '{0}' is no name of a Hub repo.".format(repo_id), "Write it as ORG/NAME.")
+        raise HubError("bad_name", f"repo_id '{repo_id}' is no name of a Hub repo.", "Write it as ORG/NAME.")
     if revision is not None and (not _REVISION.fullmatch(revision) or ".." in revision):
-        raise HubError(
-            "bad_name", "revision '{0}' is no name of a revision.".format(revision), "Give a branch, tag or commit."
-        )
+        raise HubError("bad_name", f"revision '{revision}' is no name of a revision.", "Give a branch, tag or commit.")
 
 
 def _some(paths: list[str]) -> str:
-    more = ", and {0} more".format(len(paths) - 5) if len(paths) > 5 else ""
+    more = f", and {len(paths) - 5} more" if len(paths) > 5 else ""
     return (", ".join(paths[:5]) or "no files") + more

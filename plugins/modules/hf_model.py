@@ -16,8 +16,8 @@ description:
     O(verify=full).
   - C(refs/REVISION) is written last. What a killed download left is removed. Downloads share C(huggingface_hub)'s own
     locks, so that several processes fetch each file once.
-  - Given a commit whose snapshot is complete, no request goes to the Hub; given a branch or tag, one. If the Hub cannot be
-    reached then, a complete snapshot of the commit that was recorded last is used, with a warning.
+  - Given a commit whose snapshot is complete, no request goes to the Hub; given a branch or tag, one. If the Hub cannot
+    be reached then, a complete snapshot of the commit that was recorded last is used, with a warning.
 version_added: "0.1.0"
 author:
   - The preheat maintainers (@preheat)
@@ -39,8 +39,8 @@ options:
   state:
     description:
       - V(present) makes the snapshot complete.
-      - V(absent) removes the snapshot of O(revision), with the blobs that no other snapshot uses; without O(revision), the
-        whole repo. The Hub is not asked.
+      - V(absent) removes the snapshot of O(revision), with the blobs that no other snapshot uses; without O(revision),
+        the whole repo. The Hub is not asked.
     type: str
     choices: [present, absent]
     default: present
@@ -73,7 +73,8 @@ options:
     default: 8
   retries:
     description:
-      - How often a request is repeated that failed in a way that may pass (connection, timeout, HTTP 429 and 5xx, wrong bytes).
+      - How often a request is repeated that failed in a way that may pass (connection, timeout, HTTP 429 and 5xx, wrong
+        bytes).
       - Waits double from one second, with jitter; C(Retry-After) of the Hub is kept.
     type: int
     default: 5
@@ -137,8 +138,8 @@ cache_dir:
   sample: /data/hub
 files:
   description:
-    - The files of the snapshot, with their size in bytes, hash (C(sha256) or C(git_sha1)) and C(found), which is how they
-      were found, one of C(ok), C(unlinked) (the blob is there, the snapshot lacks it), C(damaged) and C(missing).
+    - The files of the snapshot, with their size in bytes, hash (C(sha256) or C(git_sha1)) and C(found), which is how
+      they were found, one of C(ok), C(unlinked) (the blob is there, the snapshot lacks it), C(damaged) and C(missing).
   returned: O(state=present)
   type: list
   elements: dict
@@ -198,8 +199,8 @@ removed:
 reason:
   description:
     - What failed, for programs. One of C(gated_repo), C(repo_not_found), C(revision_not_found), C(unauthorized),
-      C(hub_unreachable), C(hub_error), C(wrong_bytes), C(no_space), C(not_writable), C(no_weights), C(nothing_selected),
-      C(pickle_not_allowed), C(bad_name).
+      C(hub_unreachable), C(hub_error), C(wrong_bytes), C(no_space), C(not_writable), C(no_weights),
+      C(nothing_selected), C(pickle_not_allowed), C(bad_name).
   returned: failure
   type: str
   sample: gated_repo
@@ -213,6 +214,7 @@ remedy:
 import time
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+
 from ansible_collections.preheat.fleet.plugins.module_utils import hf_remove, hf_report
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_cache import RepoCache, default_cache_dir
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_files import Selection
@@ -229,9 +231,9 @@ def present(params: dict, check_mode: bool) -> dict:
     snapshot = Snapshot(
         HubClient(params["endpoint"], params["token"], params["retries"]),
         cache,
-        params["repo_id"],
-        revision,
-        Selection(params["allow_patterns"], params["ignore_patterns"], params["allow_pickle"]),
+        repo_id=params["repo_id"],
+        revision=revision,
+        selection=Selection(params["allow_patterns"], params["ignore_patterns"], params["allow_pickle"]),
         hashes=params["verify"] == "full",
         max_workers=params["max_workers"],
         min_free_bytes=params["min_free_bytes"],

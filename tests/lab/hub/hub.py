@@ -88,7 +88,13 @@ class Handler(BaseHTTPRequestHandler):
         self._repo, self._path = fields.get("repo", ""), fields.get("path", "")
         token = (self.headers.get("Authorization") or "").removeprefix("Bearer ") or None
         self.server.control.count_request(
-            side, self.client_address[0], self.command, self.path, self._repo, self._path, token is not None
+            side,
+            self.client_address[0],
+            method=self.command,
+            target=self.path,
+            repo=self._repo,
+            path=self._path,
+            authorized=token is not None,
         )
         self._fault = self.server.control.take_fault(self.command, path)
         if self._fault and self._fault.kind == "status":
@@ -99,17 +105,22 @@ class Handler(BaseHTTPRequestHandler):
         if side == "cdn":
             if query.get("signature") != [self.server.sign(path)]:
                 raise Refused(403, None, "the URL is not signed")
-            return self._file(self._lookup(fields)[1], {})
+            self._file(self._lookup(fields)[1], {})
+            return
         refusal = self.server.control.refusal(self._repo, token, content="path" in fields)
         if refusal:
             raise Refused(*refusal)
         if "path" in fields:
-            return self._resolve(*self._lookup(fields))
+            self._resolve(*self._lookup(fields))
+            return
         tree = self._tree(fields.get("revision", "main"))
         if fields.get("what") == "tree":
-            return self._listing(tree, path, query)
+            self._listing(tree, path, query)
+            return
         siblings = [{"rfilename": name} for name in tree.files]
-        self._json({"_id": tree.commit[:24], "id": self._repo, "modelId": self._repo, "sha": tree.commit, "siblings": siblings})
+        self._json(
+            {"_id": tree.commit[:24], "id": self._repo, "modelId": self._repo, "sha": tree.commit, "siblings": siblings}
+        )
 
     def _tree(self, revision: str) -> Tree:
         if not self.server.repos.exists(self._repo):
@@ -141,7 +152,8 @@ class Handler(BaseHTTPRequestHandler):
     def _resolve(self, tree: Tree, file: File) -> None:
         headers = {"X-Repo-Commit": tree.commit, "ETag": f'"{file.etag}"'}
         if not file.sha256:
-            return self._file(file, headers)
+            self._file(file, headers)
+            return
         path = quote(f"/cdn/{self._repo}/{tree.commit}/{file.path}")
         host = self.headers["Host"].rsplit(":", 1)[0]
         location = f"http://{host}:{self.server.cdn_port}{path}?signature={self.server.sign(path)}"
@@ -173,15 +185,15 @@ class Handler(BaseHTTPRequestHandler):
         """Send a body, as slowly and as broken as the test asked for."""
         fault, sent = self._fault, 0
         for chunk in chunks:
-            rest = b""
-            if fault and fault.kind in ("drop", "stall", "wrong_bytes") and sent <= fault.after_bytes < sent + len(chunk):
-                cut = fault.after_bytes - sent
-                chunk, rest = chunk[:cut], chunk[cut:]
-            sent += self._write(chunk)
-            if not rest:
+            cut = fault.after_bytes - sent if fault and fault.kind in ("drop", "stall", "wrong_bytes") else -1
+            if not 0 <= cut < len(chunk):
+                sent += self._write(chunk)
                 continue
+            sent += self._write(chunk[:cut])
+            rest = chunk[cut:]
             if fault.kind == "drop":
-                return self._hang_up()
+                self._hang_up()
+                return
             if fault.kind == "stall":
                 time.sleep(fault.seconds)
             else:
@@ -212,7 +224,8 @@ class Handler(BaseHTTPRequestHandler):
     def _json(self, body, status: int = 200, headers: dict | None = None) -> None:
         data = json.dumps(body).encode()
         if self._fault and self._fault.kind == "drop":
-            return self._hang_up()
+            self._hang_up()
+            return
         self._head(status, {**(headers or {}), "Content-Type": "application/json", "Content-Length": str(len(data))})
         if self.command != "HEAD":
             self.wfile.write(data)
@@ -224,26 +237,29 @@ class Handler(BaseHTTPRequestHandler):
     def _lab(self, action: str) -> None:
         control = self.server.control
         given = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"null")
+        asked = f"{self.command} {action}"
+        answers = {
+            "GET health": lambda: {"status": "ok"},
+            "GET repos": self.server.describe,
+            "GET stats": control.stats,
+        }
+        if asked in answers:
+            self._json(answers[asked]())
+            return
         try:
-            if (self.command, action) == ("GET", "health"):
-                return self._json({"status": "ok"})
-            if (self.command, action) == ("GET", "repos"):
-                return self._json(self.server.describe())
-            if (self.command, action) == ("GET", "stats"):
-                return self._json(control.stats())
-            if (self.command, action) == ("POST", "reset"):
+            if asked == "POST reset":
                 control.reset()
-            elif (self.command, action) == ("POST", "faults"):
+            elif asked == "POST faults":
                 if given == []:
                     control.clear_faults()
                 for fault in given if isinstance(given, list) else [given]:
                     control.add_fault(**fault)
-            elif (self.command, action) == ("POST", "limit"):
+            elif asked == "POST limit":
                 control.mb_per_second = given["mb_per_second"]
-            elif (self.command, action) == ("POST", "access"):
+            elif asked == "POST access":
                 control.restrict(**given)
             else:
-                raise Refused(404, None, f"no action {self.command} {action}; see the head of hub.py")
+                raise Refused(404, None, f"no action {asked}; see the head of hub.py")
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise Refused(400, None, f"{action}: {error}") from error
         self._json({"ok": True})
@@ -275,7 +291,9 @@ class Server(ThreadingHTTPServer):
         for name in self.repos.names():
             trees = {ref: self.repos.tree(name, ref) for ref in self.repos.refs(name)}
             size = sum(file.size for file in trees["main"].files.values())
-            described.append({"repo_id": name, "refs": {ref: tree.commit for ref, tree in trees.items()}, "bytes": size})
+            described.append(
+                {"repo_id": name, "refs": {ref: tree.commit for ref, tree in trees.items()}, "bytes": size}
+            )
         return described
 
 
@@ -288,6 +306,7 @@ class Hub:
         self,
         root: Path | str,
         state_dir: Path | str,
+        *,
         host: str = "127.0.0.1",
         port: int = 0,
         cdn_port: int = 0,
@@ -324,7 +343,14 @@ def main() -> None:
     parser.add_argument("--cdn-port", type=int, default=8091)
     parser.add_argument("--limit-mb-per-second", type=float)
     given = parser.parse_args()
-    hub = Hub(given.root, given.state_dir, given.host, given.port, given.cdn_port, given.limit_mb_per_second)
+    hub = Hub(
+        given.root,
+        given.state_dir,
+        host=given.host,
+        port=given.port,
+        cdn_port=given.cdn_port,
+        mb_per_second=given.limit_mb_per_second,
+    )
     hub.api.describe()  # hashes large files now, not while the first client waits
     with hub:
         print(f"serving {given.root} at {given.host}:{given.port}, LFS at port {given.cdn_port}", flush=True)

@@ -99,8 +99,10 @@ class Control:
 
     # access
 
-    def restrict(self, repo: str, kind: str = "gated", tokens: tuple | list = (), other_tokens: tuple | list = ()) -> None:
-        """Only `tokens` may read the repo; `other_tokens` are valid on this Hub, but not for it. kind: gated, private."""
+    def restrict(
+        self, repo: str, kind: str = "gated", tokens: tuple | list = (), other_tokens: tuple | list = ()
+    ) -> None:
+        """Only `tokens` may read the repo; `other_tokens` are valid on this Hub, but not for it."""
         if kind not in ("gated", "private"):
             raise ValueError(f"kind {kind!r} is unknown; known: gated, private")
         with self._lock:
@@ -113,7 +115,11 @@ class Control:
         """
         with self._lock:
             rule = self._access.get(repo)
-            valid = set().union(*(r["tokens"] | r["other_tokens"] for r in self._access.values())) if self._access else set()
+            valid = (
+                set().union(*(r["tokens"] | r["other_tokens"] for r in self._access.values()))
+                if self._access
+                else set()
+            )
         if token and token not in valid:
             return 401, None, "Invalid credentials in Authorization header"
         if not rule or token in rule["tokens"]:
@@ -126,7 +132,9 @@ class Control:
 
     # counters
 
-    def count_request(self, side: str, client: str, method: str, target: str, repo: str, path: str, authorized: bool) -> None:
+    def count_request(
+        self, side: str, client: str, *, method: str, target: str, repo: str, path: str, authorized: bool
+    ) -> None:
         with self._lock:
             for count in self._buckets(side, client, repo, path):
                 count["requests"] += 1
@@ -154,7 +162,8 @@ class Control:
     def stats(self) -> dict:
         with self._lock:
             sides, repos, clients, files = (
-                {name: dict(count) for name, count in self._counts[key].items()} for key in ("sides", "repos", "clients", "files")
+                {name: dict(count) for name, count in self._counts[key].items()}
+                for key in ("sides", "repos", "clients", "files")
             )
             for client, by_repo in self._client_repos.items():
                 clients[client]["repos"] = dict(by_repo)

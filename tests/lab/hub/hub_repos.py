@@ -51,7 +51,12 @@ class Tree:
         """The listing as the endpoint /tree gives it, folders included."""
         folders = {str(parent) for path in self.files for parent in Path(path).parents if str(parent) != "."}
         listing = [
-            {"type": "directory", "oid": hashlib.sha1(f"{self.commit}{name}".encode()).hexdigest(), "size": 0, "path": name}
+            {
+                "type": "directory",
+                "oid": hashlib.sha1(f"{self.commit}{name}".encode()).hexdigest(),
+                "size": 0,
+                "path": name,
+            }
             for name in folders
         ]
         for file in self.files.values():
@@ -81,7 +86,11 @@ class Repos:
 
     def names(self) -> list[str]:
         return sorted(
-            f"{org.name}/{repo.name}" for org in self._root.iterdir() if org.is_dir() for repo in org.iterdir() if repo.is_dir()
+            f"{org.name}/{repo.name}"
+            for org in self._root.iterdir()
+            if org.is_dir()
+            for repo in org.iterdir()
+            if repo.is_dir()
         )
 
     def exists(self, repo: str) -> bool:
