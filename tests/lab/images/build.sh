@@ -46,14 +46,17 @@ build_context() {
   hash="$(image_id "$LAB_IMAGE_BASE" | cat - <(inputs_hash "$2") | sha256sum | cut -c1-16)"
   is_built "$1" "$hash" && return
   say "building $1"
-  docker build --quiet --network host --label "$INPUTS_LABEL=$hash" --build-arg BASE="$LAB_IMAGE_BASE" \
-    -t "$1" "$2" >/dev/null
+  docker build --network host --label "$INPUTS_LABEL=$hash" --build-arg BASE="$LAB_IMAGE_BASE" -t "$1" "$2" \
+    >"$LAB_DIR/build.log" 2>&1 || { tail -n 20 "$LAB_DIR/build.log" >&2 && die "building $1 failed, see above"; }
 }
 
+# The scheduler imports every model SGLang has before it loads one, unless told which to leave out.
+SGLANG_MODELS_KEPT='llama|qwen2'
+
 build_sglang() {
-  local hash site="$LAB_DIR/sglang-site" lock="$PROJECT_ROOT/requirements/lab-sglang.txt"
+  local hash disabled site="$LAB_DIR/sglang-site" lock="$PROJECT_ROOT/requirements/lab-sglang.txt"
   local image_source="$LAB_SOURCE/images/sglang-cpu" container=preheat-lab-build-sglang
-  hash="$({ image_id "$LAB_IMAGE_BASE"; inputs_hash "$lock" "$image_source"; } | sha256sum | cut -c1-16)"
+  hash="$({ image_id "$LAB_IMAGE_BASE"; inputs_hash "$lock" "$image_source"; declare -f build_sglang; } | sha256sum | cut -c1-16)"
   is_built "$LAB_IMAGE_SGLANG" "$hash" && return
   say "building $LAB_IMAGE_SGLANG (about three minutes)"
   rm -rf "$site"
@@ -66,8 +69,10 @@ build_sglang() {
   docker rm -f "$container" >/dev/null 2>&1 || true
   docker run --name "$container" -v "$site:/site:ro" -v "$image_source/install.sh:/install.sh:ro" \
     "$LAB_IMAGE_BASE" sh /install.sh >/dev/null
-  docker commit -c "LABEL $INPUTS_LABEL=$hash" -c 'ENV SGLANG_USE_CPU_ENGINE=1' -c 'CMD ["bash"]' \
-    "$container" "$LAB_IMAGE_SGLANG" >/dev/null
+  disabled="$(find "$site/sglang/srt/models" -maxdepth 1 -name '*.py' -printf '%f\n' | sed 's/\.py$//' \
+    | grep -vxE "$SGLANG_MODELS_KEPT|registry|utils|__init__" | LC_ALL=C sort | paste -sd,)"
+  docker commit -c "LABEL $INPUTS_LABEL=$hash" -c 'CMD ["bash"]' -c 'ENV SGLANG_USE_CPU_ENGINE=1' \
+    -c "ENV SGLANG_DISABLED_MODEL_ARCHS=$disabled" "$container" "$LAB_IMAGE_SGLANG" >/dev/null
   docker rm "$container" >/dev/null
   rm -rf "$site"
 }
@@ -82,3 +87,5 @@ for name in "$@"; do
     *) die "unknown image '$name'. Available: base, host, light, sglang" ;;
   esac
 done
+# An image that was built anew leaves the older one behind without a name.
+docker image prune -f --filter "label=$INPUTS_LABEL" >/dev/null

@@ -50,7 +50,9 @@ def make_tokenizer(vocabulary_size: int) -> PreTrainedTokenizerFast:
     )
 
 
-def make_model(folder: Path, model_class: type, config_class: type, shard_size: str, pickle: bool, **shape: int) -> None:
+def make_model(
+    folder: Path, model_class: type, config_class: type, shard_size: str, pickle: bool, **shape: int
+) -> None:
     tokenizer = make_tokenizer(shape["vocab_size"])
     config = config_class(
         max_position_embeddings=CONTEXT_LENGTH,

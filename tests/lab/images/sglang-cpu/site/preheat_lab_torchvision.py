@@ -21,7 +21,6 @@ class _DeclareOperators(importlib.abc.MetaPathFinder):
                 sys.modules[__name__].library.define(
                     f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
                 )
-        return None
 
 
 sys.meta_path.insert(0, _DeclareOperators())
