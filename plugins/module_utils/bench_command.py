@@ -47,6 +47,8 @@ print(path)
 ENVIRONMENT = {
     # The tokenizer is in the container; nothing is looked up on the Hub.
     "HF_HUB_OFFLINE": "1",
+    # What was printed before a kill is kept for the error.
+    "PYTHONUNBUFFERED": "1",
     # A proxy from the container's environment must not stand between the client and its own server.
     "NO_PROXY": "127.0.0.1,localhost",
     "no_proxy": "127.0.0.1,localhost",

@@ -206,19 +206,18 @@ def rank(records: Iterable[Mapping[str, Any]], direction: str) -> list[dict[str,
     Equal values go by the lower trial number, and C(tied_with) names the trials of the same value.
     """
     sign = -1 if direction == "maximize" else 1
-    eligible = [record for record in records if record.get("eligible") is True and _value(record) is not None]
-    eligible.sort(key=lambda record: (sign * _value(record), record["number"]))
+    valued = [(_value(record), record) for record in records if record.get("eligible") is True]
+    eligible = [(value, record) for value, record in valued if value is not None]
+    eligible.sort(key=lambda item: (sign * item[0], item[1]["number"]))
     return [
         {
             "rank": place,
             "number": record["number"],
-            "value": _value(record),
-            "tied_with": [
-                other["number"] for other in eligible if other is not record and _value(other) == _value(record)
-            ],
+            "value": value,
+            "tied_with": [other["number"] for same, other in eligible if same == value and other is not record],
             "record": record,
         }
-        for place, record in enumerate(eligible, start=1)
+        for place, (value, record) in enumerate(eligible, start=1)
     ]
 
 

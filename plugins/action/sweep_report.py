@@ -1,0 +1,111 @@
+# Copyright (c) 2026, The preheat maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Action plugin: build a sweep's report from its results, on the controller."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleActionFail, AnsibleError
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.preheat.fleet.plugins.plugin_utils import records, report_files, report_model
+
+ARGUMENTS: dict[str, Any] = {
+    "results_dir": {"type": "path"},
+    "sweep_name": {"type": "str"},
+    "sweep_dir": {"type": "path"},
+}
+RULES: dict[str, Any] = {
+    "required_one_of": [["sweep_dir", "sweep_name"]],
+    "mutually_exclusive": [["sweep_dir", "sweep_name"]],
+    "required_by": {"sweep_name": "results_dir"},
+}
+
+
+class ActionModule(ActionBase):
+    """Reads C(sweep.json) and the trials' records; writes the report's files beside them."""
+
+    TRANSFERS_FILES = False
+    _supports_check_mode = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        super().run(tmp, task_vars)
+        _result, args = self.validate_argument_spec(ARGUMENTS, **RULES)
+        sweep_dir = find_sweep(args)
+        trials = records.load_trials(sweep_dir)
+        if not trials:
+            raise AnsibleActionFail(f"{sweep_dir} holds no finished trial. Run tune.yml with this sweep first.")
+        plan = load_plan(sweep_dir / "sweep.json")
+        model = report_model.build(plan, trials)
+        best_path = sweep_dir / report_files.BEST_FILE
+        try:
+            files = report_files.contents(sweep_dir, plan, model, short(best_path))
+        except ImportError as error:
+            remedy = "Install requirements/controller.txt for the Python that runs Ansible."
+            raise AnsibleActionFail(f"the report needs {error.name}, which is not installed. {remedy}") from error
+        changed = report_files.write(sweep_dir, files, check_mode=self._task.check_mode)
+        best = model["best"]
+        result = {
+            "changed": bool(changed),
+            "report": str(sweep_dir / "report.html"),
+            "best": str(best_path) if best else None,
+            "best_number": best["number"] if best else None,
+            "best_params": best["params"] if best else None,
+            "objective": dict(model["objective"] or {}, value=best["value"]) if best else model["objective"],
+            "counts": model["counts"],
+            "trials_left": model["trials_left"],
+            "summary": summary(model, str(sweep_dir / "report.html")),
+        }
+        for line in result["summary"]:
+            self._display.display(line)
+        return result
+
+
+def find_sweep(args: dict[str, Any]) -> Path:
+    """The folder of the sweep's results."""
+    folder = Path(args["sweep_dir"] or Path(args["results_dir"]) / args["sweep_name"])
+    if folder.is_dir():
+        return folder.resolve()
+    others = sorted(path.parent.name for path in folder.parent.glob("*/trials")) if folder.parent.is_dir() else []
+    known = f"Known sweeps there: {', '.join(others)}." if others else "There are no results of any sweep there."
+    raise AnsibleActionFail(f"sweep_name={folder.name}: {folder} is not a folder of results. {known}")
+
+
+def load_plan(path: Path) -> dict[str, Any]:
+    """The sweep as it was asked for; results without it can still be reported."""
+    if not path.exists():
+        return {}
+    try:
+        plan = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise AnsibleError(f"{path} cannot be read as JSON: {error}. Restore it, or remove it.") from error
+    if not isinstance(plan, dict):
+        raise AnsibleError(f"{path} is not the plan of a sweep. Restore it, or remove it.")
+    return plan
+
+
+def summary(model: dict[str, Any], report: str) -> list[str]:
+    """What there is to say in a few lines, the path of the report last."""
+    counts, best, objective = model["counts"], model["best"], model["objective"]
+    parts = [f"{counts[name]} {name}" for name in records.STATUSES if counts[name]]
+    parts += [f"{model['trials_left']} left over"] if model["trials_left"] else []
+    lines = [f"sweep {model['sweep']}: {counts['total']} trials ({', '.join(parts)})"]
+    if best:
+        params = ", ".join(f"{name}={value}" for name, value in best["params"].items()) or "the base configuration"
+        gain = f", {best['gain'] * 100:+.1f} % over trial {best['first_number']}" if best["gain"] else ""
+        tied = f", tied with {', '.join(map(str, best['tied_with']))}" if best["tied_with"] else ""
+        lines.append(f"best: trial {best['number']} ({params})")
+        lines.append(f"{objective['metric']}: {best['value']:.6g}{gain}{tied}")
+    else:
+        lines.append("best: none; no trial can win")
+    return [*lines, f"report: {report}"]
+
+
+def short(path: Path) -> str:
+    """As a user in the current folder would write it."""
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)

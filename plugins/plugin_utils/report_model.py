@@ -1,0 +1,242 @@
+# Copyright (c) 2026, The preheat maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the report says: the facts of a sweep, computed from its plan and its records alone.
+
+The same records give the same model, so that a report that is built again is the same report.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ansible_collections.preheat.fleet.plugins.module_utils import bench_metrics
+from ansible_collections.preheat.fleet.plugins.plugin_utils import records as trial_records
+from ansible_collections.preheat.fleet.plugins.plugin_utils import scoring
+
+Record = Mapping[str, Any]
+
+# The phases between the request for a container and a server that answers.
+_STARTUP = trial_records.PHASES[
+    trial_records.PHASES.index("container_create") : trial_records.PHASES.index("ready") + 1
+]
+# The latency on the picture's axis, unless an SLO or the objective names another.
+_LATENCY = "ttft_p99_seconds"
+
+
+def build(plan: Mapping[str, Any], found: Iterable[Record]) -> dict[str, Any]:
+    """The report's facts. C(plan) is the sweep as it was asked for; every key of it may be missing."""
+    trials = rescored(plan, found)
+    objective = objective_of(plan, trials)
+    ranking = scoring.rank(trials, scoring.direction_of(objective)) if objective else []
+    return {
+        "schema_version": 1,
+        "sweep": plan.get("name") or next((trial["sweep"] for trial in trials), ""),
+        "objective": objective,
+        "slo": dict(plan.get("slo") or {}),
+        "counts": count(trials),
+        "trials_left": max(0, (plan.get("points") or 0) - len(trials)),
+        "best": best_of(ranking, trials, objective),
+        "ranking": [{key: item[key] for key in ("rank", "number", "value", "tied_with")} for item in ranking],
+        "picture": picture(plan, trials, objective, ranking),
+        "phases": phase_seconds(trials),
+        "failures": failures(trials),
+        "cache": cache_groups(trials),
+        "trials": [summary(trial, ranking) for trial in trials],
+    }
+
+
+def rescored(plan: Mapping[str, Any], found: Iterable[Record]) -> list[dict[str, Any]]:
+    """The records, scored by the plan's objective and SLOs: those may have changed since a trial ran."""
+    objective = plan.get("objective")
+    if not objective or scoring.check_objective(objective) or scoring.check_slo(plan.get("slo")):
+        return [dict(record) for record in found]
+    return [dict(record) | scoring.score_trial(record, objective, plan.get("slo")) for record in found]
+
+
+def objective_of(plan: Mapping[str, Any], trials: Iterable[Record]) -> dict[str, Any] | None:
+    asked = [plan.get("objective"), *(trial.get("objective") for trial in trials)]
+    objective = next((item for item in asked if item and item.get("metric") in bench_metrics.NAMES), None)
+    if objective is None:
+        return None
+    return {"metric": objective["metric"], "direction": scoring.direction_of(objective)}
+
+
+def count(trials: Iterable[Record]) -> dict[str, int]:
+    """The trials by status, those that can win, and all."""
+    trials = list(trials)
+    by_status = {status: sum(trial["status"] == status for trial in trials) for status in trial_records.STATUSES}
+    return by_status | {"eligible": sum(trial.get("eligible") is True for trial in trials), "total": len(trials)}
+
+
+def best_of(
+    ranking: list[dict[str, Any]], trials: list[dict[str, Any]], objective: Mapping[str, Any] | None
+) -> dict[str, Any] | None:
+    """The winner, with its gain over the first trial that can be compared."""
+    if not ranking or objective is None:
+        return None
+    winner = ranking[0]
+    record = winner["record"]
+    first = min((item for item in ranking), key=lambda item: item["number"])
+    gain = winner["value"] / first["value"] - 1 if objective["direction"] == "maximize" else None
+    if objective["direction"] == "minimize":
+        gain = 1 - winner["value"] / first["value"]
+    return {
+        "number": winner["number"],
+        "value": winner["value"],
+        "tied_with": winner["tied_with"],
+        "first_number": first["number"],
+        "first_is_trial_zero": first["number"] == min(trial["number"] for trial in trials),
+        "first_value": first["value"],
+        "gain": gain,
+        "params": record["params"],
+        "server_parameters": record.get("server_parameters") or {},
+        "points": record["objective"].get("points") or [],
+        "image": record.get("image") or {},
+        "model": record.get("model") or {},
+        "gpu_count": sum(len(member.get("gpus") or []) for member in record["slot"]["members"]),
+    }
+
+
+def picture(
+    plan: Mapping[str, Any],
+    trials: list[dict[str, Any]],
+    objective: Mapping[str, Any] | None,
+    ranking: list[dict[str, Any]],
+) -> dict[str, Any]:
+    """Throughput against latency: every measured workload point, and which of them no other beats in both."""
+    named = [metric for metric in (plan.get("slo") or {}) if metric in bench_metrics.LATENCY_METRICS]
+    metric = (objective or {}).get("metric", "")
+    if metric in bench_metrics.LATENCY_METRICS:
+        named.insert(0, metric)
+    latency = named[0] if named else _LATENCY
+    throughput = metric if "_per_second" in metric else "output_tokens_per_second_per_gpu"
+    points = []
+    for trial in trials:
+        gpus = scoring.gpu_count(trial)
+        broken = {verdict["point"] for verdict in trial.get("slo") or [] if verdict["hard"] and not verdict["met"]}
+        for point in trial["workloads"]:
+            metrics = point.get("metrics") or {}
+            place = {
+                "latency": scoring.metric_value(metrics, latency, gpus),
+                "throughput": scoring.metric_value(metrics, throughput, gpus),
+            }
+            if any(value is None or value <= 0 for value in place.values()):
+                continue
+            points.append(
+                place
+                | {
+                    "trial": trial["number"],
+                    "workload": point.get("name"),
+                    "point": point.get("point"),
+                    "load": point.get("concurrency") or point.get("request_rate") or 0,
+                    "params": ", ".join(f"{name}={value}" for name, value in trial["params"].items()),
+                    "failed_requests": (point.get("requests") or {}).get("failed") or 0,
+                    "slo_met": point.get("point") not in broken,
+                    "best": bool(ranking) and trial["number"] == ranking[0]["number"],
+                }
+            )
+    return {"latency": latency, "throughput": throughput, "points": mark_front(points)}
+
+
+def mark_front(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each point with C(pareto): no point of the same workload is better in one and at least as good in the other."""
+
+    def beats(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+        no_worse = one["throughput"] >= other["throughput"] and one["latency"] <= other["latency"]
+        better = one["throughput"] > other["throughput"] or one["latency"] < other["latency"]
+        return no_worse and better
+
+    served = [point for point in points if not point["failed_requests"]]
+    return [
+        point
+        | {
+            "pareto": not point["failed_requests"]
+            and not any(beats(other, point) for other in served if other["workload"] == point["workload"])
+        }
+        for point in points
+    ]
+
+
+def phase_seconds(trials: Iterable[Record]) -> list[dict[str, Any]]:
+    """The seconds of every phase of every trial, in the phases' order; the benchmarks of a trial together."""
+    return [
+        {"trial": trial["number"], "phase": name, "seconds": seconds}
+        for trial in trials
+        for name, seconds in _seconds_by_phase(trial).items()
+    ]
+
+
+def failures(trials: Iterable[Record]) -> list[dict[str, Any]]:
+    """What went wrong, by class and message, most frequent first; what cannot win says why as well."""
+    groups: dict[tuple[str, str, str], list[int]] = {}
+    for trial in trials:
+        if trial["status"] == "complete":
+            for reason in [] if trial.get("eligible") else trial.get("ineligible_reasons") or []:
+                groups.setdefault(("not eligible", reason, ""), []).append(trial["number"])
+            continue
+        error = trial.get("error") or {}
+        key = (error.get("class") or trial["status"], error.get("message") or "", error.get("remedy") or "")
+        groups.setdefault(key, []).append(trial["number"])
+    return [
+        {"class": error_class, "message": message, "remedy": remedy, "trials": numbers}
+        for (error_class, message, remedy), numbers in sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))
+    ]
+
+
+def cache_groups(trials: Iterable[Record]) -> list[dict[str, Any]]:
+    """Launches by where the weights came from and whether the JIT caches were warm, with medians of their times."""
+    groups: dict[tuple[str, str], list[Record]] = {}
+    for trial in trials:
+        cache = trial.get("cache") or {}
+        if trial["status"] == "complete":
+            groups.setdefault((cache.get("weights_rung") or "unknown", cache.get("jit") or "unknown"), []).append(trial)
+    return [
+        {
+            "weights_rung": rung,
+            "jit": jit,
+            "trials": [trial["number"] for trial in members],
+            "hub_bytes": sum((trial.get("cache") or {}).get("hub_bytes") or 0 for trial in members),
+            "model_fetch_seconds": _median(members, ("model_fetch",)),
+            "weights_load_seconds": _median(members, ("weights_load",)),
+            "startup_seconds": _median(members, _STARTUP),
+        }
+        for (rung, jit), members in sorted(groups.items(), key=lambda item: item[1][0]["number"])
+    ]
+
+
+def summary(trial: Record, ranking: list[dict[str, Any]]) -> dict[str, Any]:
+    """One row of the table of trials."""
+    rank = next((item["rank"] for item in ranking if item["number"] == trial["number"]), None)
+    fields = ("number", "attempt", "status", "params", "error", "eligible", "ineligible_reasons", "cache")
+    return {field: trial.get(field) for field in fields} | {
+        "rank": rank,
+        "slot": (trial.get("slot") or {}).get("name"),
+        "wall_seconds": trial.get("wall_seconds"),
+        "value": (trial.get("objective") or {}).get("value"),
+        "phases": _seconds_by_phase(trial),
+        "slo": trial.get("slo") or [],
+        "points": [
+            {key: point.get(key) for key in ("name", "point", "requests", "metrics", "raw_file")}
+            for point in trial["workloads"]
+        ],
+    }
+
+
+def _seconds_by_phase(trial: Record) -> dict[str, float]:
+    seconds: dict[str, float] = {}
+    for phase in trial["phases"]:
+        seconds[phase["name"]] = seconds.get(phase["name"], 0.0) + phase["seconds"]
+    return {name: seconds[name] for name in trial_records.PHASES if name in seconds}
+
+
+def _median(trials: list[Record], names: Iterable[str]) -> float | None:
+    """The median over trials of the seconds that these phases took together, where any of them was seen."""
+    sums = []
+    for trial in trials:
+        seconds = _seconds_by_phase(trial)
+        if seen := [seconds[name] for name in names if name in seconds]:
+            sums.append(sum(seen))
+    return statistics.median(sums) if sums else None
