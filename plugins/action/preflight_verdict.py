@@ -44,7 +44,7 @@ class ActionModule(ActionBase):
                 remedy = f"Run with --forks {len(plan['slots'])}, or set forks in ansible.cfg."
                 problems.append(problem("forks", forks, f"are too few for {len(plan['slots'])} slots.", remedy))
         if problems:
-            return {"failed": True, "msg": format_problems(problems), "problems": problems}
+            return {"failed": True, "msg": format_problems(problems)}
         return {"changed": False, "plan": plan}
 
     @staticmethod
@@ -52,7 +52,7 @@ class ActionModule(ActionBase):
         plan: dict[str, Any], gpus: dict[str, list[dict[str, Any]]], slot_gpus: int, cpu_slots: int
     ) -> list[Problem]:
         """Put points and slots into the plan."""
-        size = slot_gpus or min([plan["gpus_needed"], *(len(found) for found in gpus.values())])
+        size = slot_gpus or min([plan["gpus_most"], *(len(found) for found in gpus.values())])
         feasible, infeasible = sweep_space.admit(plan["server"], size)
         plan["slot_gpus"] = size
         plan["feasible"], plan["infeasible"] = feasible, infeasible

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,17 +55,18 @@ class ActionModule(ActionBase):
             sweep = {name.removeprefix("sweep_"): value for name, value in coerced.items()}
             problems += sweep_plan.check_sweep(sweep)
             if not problems:
-                plan, more = self._plan(sweep, variables)
+                plan, more = self._plan(sweep, hostvars[args["hosts"][0]])
                 problems += more
         return {"changed": False, "plan": plan, "problems": problems}
 
-    def _plan(self, sweep: dict[str, Any], variables: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
+    def _plan(self, sweep: dict[str, Any], host_variables: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
         points = sweep_space.grid(sweep["server"])
         plan = {
             **{key: sweep[key] for key in ("name", "model", "image", "server", "workloads", "objective", "slo")},
             "environment": sweep["server"].get("environment") or {},
             "workload_points": sweep_plan.workload_points(sweep["workloads"]),
-            "gpus_needed": max(point["gpus"] for point in points),
+            "gpus_least": min(point["gpus"] for point in points),
+            "gpus_most": max(point["gpus"] for point in points),
             "points": len(points),
             "sweep_dir": str(Path(sweep["results_dir"]).expanduser().resolve() / sweep["name"]),
         }
@@ -78,17 +80,15 @@ class ActionModule(ActionBase):
         plan["commit"] = revision
         plan["files"] = earlier["files"] if earlier else []
         plan["bytes_total"] = earlier["bytes_total"] if earlier else 0
+        plan["gpu_memory_bytes"] = earlier["gpu_memory_bytes"] if earlier else 0
         if not earlier:
-            problems += self._resolve(plan, variables)
+            problems += self._resolve(plan, host_variables)
         return plan, problems
 
-    def _resolve(self, plan: dict[str, Any], variables: dict[str, Any]) -> list[Problem]:
-        """Pin the commit and learn the size, with one look at the Hub from the controller."""
+    def _resolve(self, plan: dict[str, Any], host_variables: Mapping[str, Any]) -> list[Problem]:
+        """Pin the commit and learn the size, with one look from the controller at the Hub that the hosts use."""
         model = plan["model"]
-        endpoint, token = (
-            self._templar.template(variables[name]) if variables.get(name) else None
-            for name in ("model_cache_endpoint", "model_cache_token")
-        )
+        endpoint, token = (host_variables.get(name) or None for name in ("model_cache_endpoint", "model_cache_token"))
         try:
             manifest = hf_tree.resolve(
                 repo_id=model["repo_id"],
@@ -103,5 +103,9 @@ class ActionModule(ActionBase):
             if _COMMIT.match(model["revision"]):
                 return []  # hosts that hold this commit need no Hub
             return [problem("sweep_model", model, exc.message, exc.remedy)]
-        plan.update(commit=manifest["commit"], files=manifest["files"], bytes_total=manifest["bytes_total"])
+        # The hash of a file is the name of its blob in a cache.
+        files = [{**file, "etag": file.get("sha256") or file["git_sha1"]} for file in manifest["files"]]
+        plan.update(commit=manifest["commit"], files=files, bytes_total=manifest["bytes_total"])
+        # The least that the weights alone take of each GPU when they are spread as far as any point spreads them.
+        plan["gpu_memory_bytes"] = plan["bytes_total"] // max(1, plan["gpus_most"])
         return []

@@ -62,9 +62,4 @@ plan:
   returned: success
   type: dict
   sample: {launches: 4, slot_gpus: 1}
-problems:
-  description: All problems.
-  returned: failure
-  type: list
-  elements: dict
 """

@@ -48,7 +48,7 @@ plan:
   description: The sweep with its commit, files, workload points and folder of results; empty if there are problems.
   returned: always
   type: dict
-  sample: {name: demo, points: 4, gpus_needed: 1}
+  sample: {name: demo, points: 4, gpus_most: 1}
 problems:
   description: What is wrong, each with C(host), C(variable), C(value), C(message) and C(remedy).
   returned: always
