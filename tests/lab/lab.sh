@@ -82,18 +82,44 @@ wait_for_host() { # wait_for_host NUMBER: sshd and its engine answer
   die "host gpu$1 ($(lab_address "$1")) did not answer over SSH with a running engine. Its logs are above."
 }
 
-# load_images NUMBER IMAGE...: what the host's engine lacks of them, in one stream, so that shared layers go once.
-load_images() {
-  local number="$1" image missing=() held
+# holds_images NUMBER IMAGE...: whether the host's engine has these very images
+holds_images() {
+  local number="$1" image held
   shift
   held="$(lab_ssh "$number" "docker image ls --no-trunc --format '{{.Repository}}:{{.Tag}} {{.ID}}'")"
   for image in "$@"; do
-    grep -qxF "$image $(docker image inspect -f '{{.Id}}' "$image")" <<<"$held" || missing+=("$image")
+    grep -qxF "$image $(docker image inspect -f '{{.Id}}' "$image")" <<<"$held" || return 1
   done
-  [ ${#missing[@]} -eq 0 ] && return
-  say "loading ${missing[*]} into gpu$number"
-  docker save "${missing[@]}" | docker exec -i "$(lab_container "$number")" docker load --quiet >/dev/null
-  docker exec "$(lab_container "$number")" docker image prune -f >/dev/null # what the new tags replaced
+}
+
+# load_images IMAGE...: into every host that lacks one. Written out once and read by all these hosts at the same time,
+# in one stream, so that the layers that the images share travel once.
+load_images() {
+  local number pipe lacking=() pipes=() loaders=()
+  for number in $(seq "$LAB_HOSTS"); do
+    holds_images "$number" "$@" || lacking+=("$number")
+  done
+  [ ${#lacking[@]} -eq 0 ] && return
+  say "loading $* into ${lacking[*]/#/gpu} (a minute or two)"
+  for number in "${lacking[@]}"; do
+    pipe="$LAB_DIR/load-gpu$number.pipe"
+    rm -f "$pipe"
+    mkfifo "$pipe"
+    docker exec -i "$(lab_container "$number")" docker load --quiet <"$pipe" >/dev/null &
+    pipes+=("$pipe")
+    loaders+=($!)
+  done
+  docker save "$@" | tee "${pipes[@]}" >/dev/null
+  wait_for_all "${loaders[@]}" || die "a host could not load the images, see above."
+  rm -f "${pipes[@]}"
+  for number in "${lacking[@]}"; do
+    docker exec "$(lab_container "$number")" docker image prune -f >/dev/null # what the new tags replaced
+  done
+}
+
+wait_for_all() {
+  local pid
+  for pid in "$@"; do wait "$pid" || return 1; done
 }
 
 # --- Wheels, models, Hub -------------------------------------------------------------------------------------------
@@ -172,10 +198,8 @@ up() {
   ensure_wheelhouse
   ensure_models
   ensure_hub 8>&-
-  for number in $(seq "$LAB_HOSTS"); do
-    wait_for_host "$number"
-    load_images "$number" "$LAB_IMAGE_LIGHT" "$LAB_IMAGE_SGLANG"
-  done
+  for number in $(seq "$LAB_HOSTS"); do wait_for_host "$number"; done
+  load_images "$LAB_IMAGE_LIGHT" "$LAB_IMAGE_SGLANG"
   say "the lab is up: $LAB_HOSTS hosts, inventory tests/lab/inventory, Hub http://$LAB_GATEWAY:$LAB_HUB_PORT"
 }
 
