@@ -81,7 +81,7 @@ def throughput_over_latency(
         base.transform_filter("datum.pareto").mark_line(strokeWidth=2, color=_KIND_COLORS["Pareto front"], opacity=0.8),
         base.mark_point(filled=True, size=70, opacity=0.95).encode(color=color, tooltip=tooltip),
         base.transform_filter("datum.pareto")
-        .mark_text(dx=-7, dy=-6, align="right", fontSize=10, color="currentColor")
+        .mark_text(dy=-10, fontSize=10, color="currentColor")
         .encode(text="trial:N"),
     ]
     limit = (slo.get(picture["latency"]) or {}).get("max")

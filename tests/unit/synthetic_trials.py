@@ -119,3 +119,25 @@ def sweep():
         failed_trial(7, "out_of_memory", out_of_memory, remedy="Lower mem_fraction_static.", log_tail=out_of_memory)
     )
     return found
+
+
+def plan(**changes):
+    """The plan of that sweep, as the planner leaves it in sweep.json."""
+    return {
+        "name": "synthetic",
+        "model": {"repo_id": "example/tiny-llama", "revision": "main"},
+        "image": "lmsysorg/sglang:v0.5.15",
+        "commit": "c" * 40,
+        "server": {
+            "base": {"context_length": 4096},
+            "space": {"chunked_prefill_size": [2048 * n for n in range(1, 9)]},
+        },
+        "environment": {},
+        "workloads": [
+            {"name": "chat", "input_tokens": 512, "output_tokens": 128, "concurrency": [1, 8, 32], "num_prompts": 32},
+            {"name": "read", "input_tokens": 512, "output_tokens": 128, "concurrency": [1, 8], "num_prompts": 32},
+        ],
+        "objective": OBJECTIVE,
+        "slo": SLO,
+        "points": 8,
+    } | changes

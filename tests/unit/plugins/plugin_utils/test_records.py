@@ -6,7 +6,7 @@ import os
 
 import pytest
 import synthetic_trials as synthetic
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.preheat.fleet.plugins.plugin_utils import records
@@ -216,6 +216,7 @@ def test_a_phase_nobody_knows():
         records.finish_phases([{"name": "lunch", "start": 0.0, "seconds": 1.0}], 10.0)
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0.0, 100.0), max_size=8), st.floats(0.0, 50.0))
 def test_phases_of_a_trial_sum_to_its_wall_time(seconds, rest):
     begun, phases = 0.0, []

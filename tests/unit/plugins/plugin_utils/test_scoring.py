@@ -5,7 +5,7 @@ import math
 
 import pytest
 import synthetic_trials as synthetic
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.preheat.fleet.plugins.plugin_utils import scoring
@@ -199,6 +199,7 @@ rates = st.floats(min_value=0.001, max_value=1e6)
 objectives = st.sampled_from([TOKENS, {"metric": "ttft_p99_seconds"}, {"metric": "total_tokens_per_second_per_gpu"}])
 
 
+@settings(deadline=None)
 @given(st.lists(rates, min_size=1, max_size=4), objectives, st.data())
 def test_a_failed_request_never_improves_a_score(values, objective, data):
     record = synthetic.trial(workloads=points(*values))
@@ -210,6 +211,7 @@ def test_a_failed_request_never_improves_a_score(values, objective, data):
     assert not scoring.score_trial(spoiled, objective)["eligible"]
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(rates, st.booleans()), min_size=1, max_size=6), st.sampled_from(scoring.DIRECTIONS), st.data()
 )
@@ -224,6 +226,7 @@ def test_order_never_changes_the_winner(values, direction, data):
     ]
 
 
+@settings(deadline=None)
 @given(st.lists(rates, min_size=1, max_size=4), st.data())
 def test_the_order_of_points_never_changes_the_value(values, data):
     workloads = points(*values)
@@ -232,6 +235,7 @@ def test_the_order_of_points_never_changes_the_value(values, data):
     assert one["objective"]["value"] == other["objective"]["value"]
 
 
+@settings(deadline=None)
 @given(st.lists(rates, min_size=2, max_size=4), st.floats(min_value=0.001, max_value=1e6))
 def test_a_tighter_hard_slo_never_improves_a_score(values, limit):
     record = synthetic.trial(workloads=points(*values))
