@@ -7,7 +7,7 @@ from __future__ import annotations
 
 # The measuring process gets this long to end by itself before it is killed.
 KILL_AFTER_SECONDS = 10
-# What coreutils' timeout exits with when it had to end (124) or to kill (137) its command.
+# What coreutils' timeout exits with when it had to end (124) or to kill (137) its command; the latter has other causes.
 TIMEOUT_EXIT_CODES = (124, 137)
 
 # A flush is refused (400) while a request is still under way, so it is asked for again for a while.

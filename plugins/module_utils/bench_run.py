@@ -12,6 +12,9 @@ import uuid
 from ansible_collections.preheat.fleet.plugins.module_utils import bench_command, bench_result
 
 TAIL_CHARACTERS = 4000
+# The exit code of a process that was killed, such as by the end of its container.
+KILLED = 137
+DEATH_SECONDS = 5
 
 
 class BenchmarkError(Exception):
@@ -112,24 +115,25 @@ def _flush(container, port):
 
 
 def _measure(container, params, command):
+    begin = time.monotonic()
     exit_code, output, problems = _exec(container, command)
     if exit_code == 0:
         return
     text = output + problems
-    if not _is_running(container):
-        raise BenchmarkError(
-            "crashed",
-            "the server's container ended during the benchmark",
-            "Read the server's log for the cause.",
-            exit_code=container.attrs["State"].get("ExitCode"),
-            output=text,
-        )
-    if exit_code in bench_command.TIMEOUT_EXIT_CODES:
+    if exit_code in bench_command.TIMEOUT_EXIT_CODES and time.monotonic() - begin >= params["timeout_seconds"]:
         raise BenchmarkError(
             "timeout",
             f"the benchmark did not end within timeout_seconds={params['timeout_seconds']}",
             "Give fewer num_prompts, a higher concurrency or a longer timeout_seconds.",
             exit_code=exit_code,
+            output=text,
+        )
+    if not _is_running(container, DEATH_SECONDS if exit_code == KILLED else 0):
+        raise BenchmarkError(
+            "crashed",
+            "the server's container ended during the benchmark",
+            "Read the server's log for the cause.",
+            exit_code=container.attrs["State"].get("ExitCode"),
             output=text,
         )
     raise BenchmarkError(
@@ -145,9 +149,14 @@ def _last_line(text):
     return text.strip().rsplit("\n", 1)[-1].rstrip(".") or "no output"
 
 
-def _is_running(container):
-    container.reload()
-    return container.status == "running"
+def _is_running(container, patience_seconds=0):
+    """Whether the container runs, and goes on to for a while: its processes die a moment before the engine says so."""
+    deadline = time.monotonic() + patience_seconds
+    while True:
+        container.reload()
+        if container.status != "running" or time.monotonic() >= deadline:
+            return container.status == "running"
+        time.sleep(0.2)
 
 
 def _exec(container, argv):

@@ -139,6 +139,20 @@ def test_percentiles_that_a_version_does_not_report_come_from_all_requests():
     assert metrics["itl_p90_seconds"] == pytest.approx(0.03)
 
 
+@pytest.mark.parametrize("kind", bench_metrics.LATENCIES)
+@pytest.mark.parametrize("percent", ["p90", "p95", "p99"])
+def test_percentiles_from_all_requests_are_those_of_bench_serving(kind, percent):
+    """A genuine run with details (its server_info removed): what it reports, and what its details give."""
+    run = sample("0.5.15-details")
+    reported = bench_result.summarize(run, 6, 8)["metrics"]
+    without = {key: value for key, value in run.items() if not key.startswith(("p90_", "p95_", "p99_"))}
+    computed = bench_result.summarize(without, 6, 8)["metrics"]
+    name = f"{kind}_{percent}_seconds"
+    # The end of a stream comes a moment after its last token, which is all that the details know of.
+    tolerance = 1e-9 if kind in ("ttft", "itl") else 1e-4
+    assert computed[name] == pytest.approx(reported[name], rel=tolerance)
+
+
 def test_failed_requests_are_in_no_percentile():
     run = details(output_lens=[4, 4, 0], ttfts=[0.1, 0.2, 9.0])
     assert bench_result.summarize(run, 3)["metrics"]["ttft_p99_seconds"] < 0.2

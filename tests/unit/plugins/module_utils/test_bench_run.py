@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 
 import docker.errors
@@ -20,14 +21,17 @@ FLUSHED = json.dumps({"succeeded": True, "status": 200, "attempts": 1, "message"
 class Container:
     """A container whose commands have scripted outcomes: what -> (exit code, output, errors)."""
 
-    def __init__(self, dies=False, **outcomes):
+    def __init__(self, dies=None, **outcomes):
         self.attrs = {"State": {"ExitCode": 137}}
         self.outcomes = {"flush": (0, FLUSHED, ""), "bench": (0, "", ""), "cat": (0, RESULT, ""), "rm": (0, "", "")}
         self.outcomes.update(outcomes)
         self.status, self.dies, self.ran = "running", dies, []
 
     def reload(self):
-        pass
+        """C(dies) counts the looks at the container until the engine says that it is gone."""
+        if self.dies is not None and "bench" in self.ran:
+            self.dies -= 1
+            self.status = "running" if self.dies >= 0 else "exited"
 
     def exec_run(self, argv, environment, demux):
         assert demux
@@ -35,8 +39,6 @@ class Container:
         kinds = {"timeout": "bench", "cat": "cat", "rm": "rm"}
         what = kinds.get(argv[0]) or ("flush" if argv[-1].endswith("/flush_cache") else "tokenizer")
         self.ran.append(what)
-        if what == "bench" and self.dies:
-            self.status = "exited"
         exit_code, output, errors = self.outcomes[what]
         return exit_code, (output.encode() or None, errors.encode() or None)
 
@@ -79,14 +81,16 @@ def test_the_server_is_asked_for_its_tokenizer():
         (Container(tokenizer=(1, "", "Traceback\nKeyError: 'x'")), "benchmark_failed", "KeyError"),
         (Container(bench=(1, "Warmup", "ValueError: Warmup failed\n")), "benchmark_failed", "with 1: ValueError"),
         (Container(bench=(127, "", "")), "benchmark_failed", "exited with 127: no output"),
-        (Container(bench=(124, "Starting", "")), "timeout", "timeout_seconds=600"),
-        (Container(bench=(137, "Starting", "")), "timeout", "timeout_seconds=600"),
-        (Container(bench=(137, "Starting", ""), dies=True), "crashed", "ended during the benchmark"),
+        (Container(bench=(137, "Starting", ""), dies=0), "crashed", "ended during the benchmark"),
+        (Container(bench=(137, "Starting", ""), dies=2), "crashed", "ended during the benchmark"),
+        (Container(bench=(1, "Starting", ""), dies=0), "crashed", "ended during the benchmark"),
+        (Container(bench=(137, "Starting", "")), "benchmark_failed", "exited with 137"),
         (Container(cat=(1, "", "No such file")), "unreadable_result", "is empty"),
         (Container(cat=(0, "half {", "")), "unreadable_result", "not JSON"),
     ],
 )
-def test_what_can_go_wrong(container, error_class, message):
+def test_what_can_go_wrong(container, error_class, message, monkeypatch):
+    monkeypatch.setattr(bench_run, "DEATH_SECONDS", 0.7)
     with pytest.raises(bench_run.BenchmarkError) as caught:
         measure(container, tokenizer_path=None if "tokenizer" in container.outcomes else "/snapshot")
     error = caught.value.error
@@ -95,7 +99,17 @@ def test_what_can_go_wrong(container, error_class, message):
     assert error["remedy"]
     assert set(error) == {"class", "message", "remedy", "exit_code", "log_tail"}
     # What was written in the container is removed, unless the container is gone.
-    assert container.dies or "bench" not in container.ran or container.ran[-1] == "rm"
+    assert container.status != "running" or "bench" not in container.ran or container.ran[-1] == "rm"
+
+
+@pytest.mark.parametrize("exit_code", [124, 137])
+@pytest.mark.parametrize(("took", "error_class"), [(600, "timeout"), (599, "benchmark_failed")])
+def test_a_timeout_is_one_only_when_the_time_is_up(exit_code, took, error_class, monkeypatch):
+    moments = itertools.chain([0, 0, took], itertools.count(1000))
+    monkeypatch.setattr(bench_run.time, "monotonic", lambda: next(moments))
+    with pytest.raises(bench_run.BenchmarkError) as caught:
+        measure(Container(bench=(exit_code, "Starting", "")))
+    assert caught.value.error["class"] == error_class
 
 
 def test_the_tail_of_the_output_is_kept():

@@ -8,7 +8,6 @@ import subprocess
 import sys
 
 import pytest
-from huggingface_hub import get_cached_repo_tree
 from huggingface_hub.file_download import repo_folder_name
 
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_cache import (
@@ -55,7 +54,8 @@ def test_the_library_reads_our_listing(tmp_path):
     cache = RepoCache(tmp_path, "a/b")
     cache.write_listing(COMMIT, files)
     assert sorted(cache.listing(COMMIT), key=lambda file: file.path) == sorted(files, key=lambda file: file.path)
-    read = {file.path: file for file in get_cached_repo_tree("a/b", revision=COMMIT, cache_dir=tmp_path)}
+    huggingface_hub = pytest.importorskip("huggingface_hub", "2")
+    read = {file.path: file for file in huggingface_hub.get_cached_repo_tree("a/b", revision=COMMIT, cache_dir=tmp_path)}
     assert read["b.safetensors"].xet_hash == "3" * 64
     assert (read["a.json"].size, read["a.json"].blob_id) == (2, "4" * 40)
 

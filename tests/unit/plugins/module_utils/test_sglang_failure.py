@@ -90,6 +90,7 @@ CASES = [
     ("crashed", 1, "RuntimeError: Found no NVIDIA driver on your system. Please check that you have an NVIDIA GPU\n"),
     ("crashed", 1, "RuntimeError: No accelerator (CUDA, XPU, HPU, NPU, MUSA, MPS) or platform plugin is available.\n"),
     ("crashed", 1, SCHEDULER + FRAME + "KeyError: 'lm_head.weight'\n" + KILLED),
+    ("crashed", 127, "[FATAL tini (7)] exec python3 failed: No such file or directory\n"),
     ("crashed", 139, "Fatal Python error: Segmentation fault\n"),
     ("crashed", 0, ""),
 ]
