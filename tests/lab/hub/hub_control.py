@@ -111,16 +111,14 @@ class Control:
     def refusal(self, repo: str, token: str | None, content: bool) -> tuple[int, str | None, str] | None:
         """(status, X-Error-Code, X-Error-Message) as the Hub answers; None if the token may read the repo.
 
-        Where no test has restricted anything, any token will do. The listing of a gated repo is public, its content (`content`) is not.
+        Where no test has restricted anything, any token will do. The listing of a gated repo is public, its content
+        (`content`) is not.
         """
         with self._lock:
             rule = self._access.get(repo)
-            valid = (
-                set().union(*(r["tokens"] | r["other_tokens"] for r in self._access.values()))
-                if self._access
-                else set()
-            )
-        if token and self._access and token not in valid:
+            valid = set().union(*(each["tokens"] | each["other_tokens"] for each in self._access.values()))
+            checked = bool(self._access)
+        if token and checked and token not in valid:
             return 401, None, "Invalid credentials in Authorization header"
         if not rule or token in rule["tokens"]:
             return None

@@ -77,7 +77,7 @@ def test_refs(tmp_path):
     assert (cache.path / "refs" / "main").read_bytes() == COMMIT.encode()  # the library takes the whole file
 
 
-@pytest.mark.parametrize("data", [b"", b"hello", bytes(3 << 20)])
+@pytest.mark.parametrize("data", [b"", b"hello", bytes(3 << 20)], ids=len)
 def test_hashes(tmp_path, data):
     path = tmp_path / "x"
     path.write_bytes(data)
