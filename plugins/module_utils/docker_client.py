@@ -62,9 +62,12 @@ def parse_timestamp(text):
     return whole + float(match.group(2) or 0)
 
 
-def parse_size(text):
-    """Bytes of a size as Docker writes it (C(32g), C(512m))."""
-    return docker_utils.parse_bytes(text)
+def parse_size(name, text):
+    """Bytes of the argument C(name), a size as Docker writes it (C(32g), C(512m))."""
+    try:
+        return docker_utils.parse_bytes(text)
+    except docker_errors.DockerException as error:
+        raise LaunchError("invalid", f"{name} '{text}' is not a size", "Write it as 512m or 32g.") from error
 
 
 def image_digest(image, name):

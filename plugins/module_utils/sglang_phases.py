@@ -21,8 +21,8 @@ _WEIGHTS_END = re.compile(r"Load weight end\.")
 # "Capture single-CG draft extend begin."; "Capture cuda graph bs [...]" is none of them.
 _CAPTURE_BEGIN = re.compile(r"Capture [\w -]*\bbegin\b", re.I)
 _CAPTURE_END = re.compile(r"Capture [\w -]*\bend\b", re.I)
-# The scheduler prints its limits when its model stands; uvicorn follows. Any of them ends engine work.
-_MODEL_STANDS = re.compile(r"max_total_num_tokens=\d+, |Started server process|Waiting for application startup")
+# The scheduler prints its limits when its model stands; uvicorn follows. Either ends the work of the engine.
+_MODEL_STANDS = re.compile(r"max_total_num_tokens=\d+, |Started server process|Application startup complete")
 _FIRED_UP = re.compile(r"The server is fired up and ready to roll")
 
 ENGINE_PHASES = ("engine_start", "weights_load", "kv_cache", "graph_capture", "server_warmup", "ready")

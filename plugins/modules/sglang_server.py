@@ -337,7 +337,7 @@ removed:
   elements: str
   sample: [qwen3-8b]
 exit_codes:
-  description: Exit code of each removed container; 137 where it had to be killed.
+  description: Exit code of each removed container. SGLang ends itself with 137 (SIGKILL), so that says little.
   returned: state is absent, and something was removed
   type: dict
   sample: {qwen3-8b: 0}
@@ -427,7 +427,7 @@ def prepared(params):
     for name in ("cache_dir", "jit_cache_dir", "model_path"):
         if params[name]:
             params[name] = os.path.abspath(params[name])
-    params["shm_size_bytes"] = parse_size(params["shm_size"])
+    params["shm_size_bytes"] = parse_size("shm_size", params["shm_size"])
     return params
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from ansible_collections.preheat.fleet.plugins.module_utils.sglang_failure import classify
@@ -16,7 +18,11 @@ KILLED = "[2026-05-15 08:40:50] Received sigquit from a child process. It usuall
 
 # Texts that SGLang, PyTorch and Hugging Face's libraries print, from their sources and from public issues.
 CASES = [
-    ("bad_flag", 2, "usage: launch_server.py [-h]\nlaunch_server.py: error: unrecognized arguments: --enable-reasoning\n"),
+    (
+        "bad_flag",
+        2,
+        "usage: x [-h]\nlaunch_server.py: error: unrecognized arguments: --enable-reasoning\n",
+    ),
     ("bad_flag", 2, "launch_server.py: error: argument --dtype: invalid choice: 'fp3' (choose from 'auto', 'half')\n"),
     ("bad_flag", 2, "launch_server.py: error: argument --tp-size: invalid int value: 'two'\n"),
     ("bad_flag", 2, "sglang serve: error: the following arguments are required: --model-path/--model\n"),
@@ -31,8 +37,8 @@ CASES = [
     (
         "out_of_memory",
         -9,
-        SCHEDULER + FRAME + "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 312.00 MiB. GPU 0 has a total "
-        "capacity of 79.11 GiB of which 80.00 MiB is free.\n" + KILLED,
+        SCHEDULER + FRAME + "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 312.00 MiB. GPU 0 has a "
+        "total capacity of 79.11 GiB of which 80.00 MiB is free.\n" + KILLED,
     ),
     ("out_of_memory", 1, SCHEDULER + "torch.OutOfMemoryError: HIP out of memory. Tried to allocate 1.00 GiB.\n"),
     ("out_of_memory", 1, SCHEDULER + "RuntimeError: CUDA error: out of memory\nCUDA kernel errors might be\n"),
@@ -55,17 +61,29 @@ CASES = [
         "common cause is the OS OOM killer.\n",
     ),
     ("out_of_memory", 1, "[2026-05-15 08:40:50] Rank 0 scheduler is dead.\n[2026-05-15 08:40:50] Exit code: -9\n"),
-    ("out_of_memory", 1, "RuntimeError: [enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you "
-     "tried to allocate 1099511627776 bytes. Error code 12 (Cannot allocate memory)\n"),
-    ("out_of_memory", 135, "Bus error. It is possible that dataloader's workers are out of insufficient shared memory\n"),
+    (
+        "out_of_memory",
+        1,
+        "RuntimeError: [enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you "
+        "tried to allocate 1099511627776 bytes. Error code 12 (Cannot allocate memory)\n",
+    ),
+    (
+        "out_of_memory",
+        135,
+        "Bus error. It is possible that dataloader's workers are out of insufficient shared memory\n",
+    ),
     (
         "port_in_use",
         1,
-        "[2026-05-15 08:40:50] ERROR:    [Errno 98] error while attempting to bind on address ('0.0.0.0', 30000): address "
-        "already in use\n",
+        "[2026-05-15 08:40:50] ERROR:    [Errno 98] error while attempting to bind on address ('0.0.0.0', 30000): "
+        "address already in use\n",
     ),
     ("port_in_use", 1, "ValueError: Port is already in use. dist_init_port=30233 port_base=30234\n"),
-    ("port_in_use", 1, "ValueError: nccl_port at 30233 is not available in 30 seconds. nccl_port is used by a process\n"),
+    (
+        "port_in_use",
+        1,
+        "ValueError: nccl_port at 30233 is not available in 30 seconds. nccl_port is used by a process\n",
+    ),
     (
         "port_in_use",
         1,
@@ -75,8 +93,8 @@ CASES = [
     (
         "model_missing",
         1,
-        "OSError: We couldn't connect to 'https://huggingface.co' to load the files, and couldn't find them in the cached "
-        "files.\n",
+        "OSError: We couldn't connect to 'https://huggingface.co' to load the files, and couldn't find them in the "
+        "cached files.\n",
     ),
     (
         "model_missing",
@@ -128,6 +146,13 @@ def test_message_quotes_the_cause(text, part):
 )
 def test_not_fooled(healthy):
     assert classify(1, False, healthy + SCHEDULER + "KeyError: 'x'\n")[0] == "crashed"
+
+
+def test_long_lines_take_no_time():
+    """SGLang logs its settings in one line; a pattern that backtracks over it took 20 seconds."""
+    begin = time.perf_counter()
+    assert classify(1, False, "server_args=" + "some_setting=None, " * 2000 + "\nKeyError: 'x'\n")[0] == "crashed"
+    assert time.perf_counter() - begin < 1
 
 
 def test_killed_for_memory_by_the_kernel():

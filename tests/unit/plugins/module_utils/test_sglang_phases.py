@@ -60,23 +60,41 @@ TP2_0_4 = [
     (42, "[2026-05-15 08:40:42 TP1] Load weight end. type=LlamaForCausalLM, dtype=torch.bfloat16, avail mem=77.39 GB"),
     (43, "[2026-05-15 08:40:43 TP0] KV Cache is allocated. #tokens: 46611, K size: 2.84 GB, V size: 2.84 GB"),
     (43, "[2026-05-15 08:40:43 TP0] Memory pool end. avail mem=10.18 GB"),
-    (44, "[2026-05-15 08:40:44 TP0] Capture cuda graph begin. This can take up to several minutes. avail mem=9.6 GB"),
+    (44, "[2026-05-15 08:40:44 TP0] Capture cuda graph begin. This can take up to several minutes."),
     (44, "[2026-05-15 08:40:44 TP0] Capture cuda graph bs [1, 2, 4, 8, 16]"),
-    (45, "  0%|  | 0/5 [00:00<?, ?it/s][2026-05-15 08:40:45 TP1] Capture cuda graph begin. This can take up to several"),
-    (50, "[2026-05-15 08:40:50 TP1] Capture cuda graph end. Time elapsed: 5.00 s. mem usage=0.93 GB. avail mem=0.5 GB."),
-    (51, "[2026-05-15 08:40:51 TP0] Capture cuda graph end. Time elapsed: 7.00 s. mem usage=0.93 GB. avail mem=0.5 GB."),
+    (
+        45,
+        "  0%|  | 0/5 [00:00<?, ?it/s][2026-05-15 08:40:45 TP1] Capture cuda graph begin. This can take up to several",
+    ),
+    (
+        50,
+        "[2026-05-15 08:40:50 TP1] Capture cuda graph end. Time elapsed: 5.00 s. mem usage=0.93 GB.",
+    ),
+    (
+        51,
+        "[2026-05-15 08:40:51 TP0] Capture cuda graph end. Time elapsed: 7.00 s. mem usage=0.93 GB.",
+    ),
     (52, "[2026-05-15 08:40:52 TP0] max_total_num_tokens=46611, chunked_prefill_size=2048, max_prefill_tokens=16384"),
     (53, "[2026-05-15 08:40:53] INFO:     Started server process [7]"),
     (55, "[2026-05-15 08:40:55] The server is fired up and ready to roll!"),
 ]
 GPU_0_5_15 = [
     (10, "[2026-05-15 08:40:10] Load weight begin. avail mem=78.00 GB"),
-    (20, "[2026-05-15 08:40:20] Load weight end. elapsed=9.9 s, type=Qwen3ForCausalLM, avail mem=62 GB, mem usage=16 GB."),
+    (
+        20,
+        "[2026-05-15 08:40:20] Load weight end. elapsed=9.9 s, type=Qwen3ForCausalLM, avail mem=62 GB.",
+    ),
     (21, "[2026-05-15 08:40:21] Memory pool end. avail mem=9.90 GB"),
     (25, "[2026-05-15 08:40:25] Capture target decode CUDA graph begin. backend=full, num_tokens_per_bs=1, bs=[1, 2]"),
-    (30, "[2026-05-15 08:40:30] Capture target decode CUDA graph end. elapsed=5.00 s, mem usage=0.5 GB, avail mem=9 GB."),
+    (
+        30,
+        "[2026-05-15 08:40:30] Capture target decode CUDA graph end. elapsed=5.00 s, mem usage=0.5 GB.",
+    ),
     (31, "[2026-05-15 08:40:31] Capture target prefill CUDA graph begin. backend=tc_piecewise, num_tokens=[4, 8]"),
-    (39, "[2026-05-15 08:40:39] Capture target prefill CUDA graph end. elapsed=8.00 s, mem usage=0.5 GB, avail mem=8 GB."),
+    (
+        39,
+        "[2026-05-15 08:40:39] Capture target prefill CUDA graph end. elapsed=8.00 s, mem usage=0.5 GB.",
+    ),
     (40, "[2026-05-15 08:40:40] max_total_num_tokens=46611, chunked_prefill_size=2048, max_prefill_tokens=16384"),
     (45, "[2026-05-15 08:40:45] The server is fired up and ready to roll!"),
 ]
@@ -84,11 +102,23 @@ EAGLE_0_4 = [
     (10, "[2026-05-15 08:40:10 TP0] Load weight begin. avail mem=78.00 GB"),
     (20, "[2026-05-15 08:40:20 TP0] Load weight end. type=LlamaForCausalLM, dtype=torch.bfloat16, avail mem=62 GB"),
     (22, "[2026-05-15 08:40:22 TP0] Capture cuda graph begin. This can take up to several minutes. avail mem=9.96 GB"),
-    (30, "[2026-05-15 08:40:30 TP0] Capture cuda graph end. Time elapsed: 8.00 s. mem usage=0.93 GB. avail mem=9.3 GB."),
+    (
+        30,
+        "[2026-05-15 08:40:30 TP0] Capture cuda graph end. Time elapsed: 8.00 s. mem usage=0.93 GB.",
+    ),
     (31, "[2026-05-15 08:40:31 TP0] Load weight begin. avail mem=9.30 GB"),
-    (33, "[2026-05-15 08:40:33 TP0] Load weight end. type=LlamaForCausalLMEagle3, dtype=torch.bfloat16, avail mem=7 GB"),
-    (34, "[2026-05-15 08:40:34 TP0] Capture draft cuda graph begin. This can take up to several minutes. avail mem=7 GB"),
-    (36, "[2026-05-15 08:40:36 TP0] Capture draft cuda graph end. Time elapsed: 2.00 s. mem usage=0.2 GB. avail mem=6 GB."),
+    (
+        33,
+        "[2026-05-15 08:40:33 TP0] Load weight end. type=LlamaForCausalLMEagle3, dtype=torch.bfloat16, avail mem=7 GB",
+    ),
+    (
+        34,
+        "[2026-05-15 08:40:34 TP0] Capture draft cuda graph begin. This can take up to several minutes.",
+    ),
+    (
+        36,
+        "[2026-05-15 08:40:36 TP0] Capture draft cuda graph end. Time elapsed: 2.00 s. mem usage=0.2 GB.",
+    ),
     (36, "[2026-05-15 08:40:36 TP0] Capture draft extend cuda graph begin. This can take up to several minutes."),
     (38, "[2026-05-15 08:40:38 TP0] Capture draft extend cuda graph end. Time elapsed: 2.00 s. mem usage=0.2 GB."),
     (39, "[2026-05-15 08:40:39 TP0] max_total_num_tokens=46611, chunked_prefill_size=2048, max_prefill_tokens=16384"),
@@ -98,7 +128,10 @@ OVERLAPPED_0_5_23 = [
     (10, "[2026-05-15 08:40:10] Load weight begin. avail mem=78.00 GB"),
     (12, "[2026-05-15 08:40:12] Memory pool end. avail mem=9.90 GB"),
     (13, "[2026-05-15 08:40:13] Capture target decode CUDA graph begin. backend=full, num_tokens_per_bs=1, bs=[1, 2]"),
-    (18, "[2026-05-15 08:40:18] Capture target decode CUDA graph end. elapsed=5.00 s, mem usage=0.5 GB, avail mem=9 GB."),
+    (
+        18,
+        "[2026-05-15 08:40:18] Capture target decode CUDA graph end. elapsed=5.00 s, mem usage=0.5 GB.",
+    ),
     (20, "[2026-05-15 08:40:20] Load weight end. Committed real weights after CUDA graph capture in 2.00 s (capture"),
     (21, "[2026-05-15 08:40:21] max_total_num_tokens=46611, chunked_prefill_size=2048, max_prefill_tokens=16384"),
     (25, "[2026-05-15 08:40:25] The server is fired up and ready to roll!"),

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.preheat.fleet.plugins.module_utils import docker_client
+
+errors = pytest.importorskip("docker.errors")
+
+
+@pytest.mark.parametrize(
+    ("text", "epoch"),
+    [
+        ("1970-01-01T00:00:01Z", 1.0),
+        ("1970-01-01T00:01:00.5Z", 60.5),
+        ("2026-11-23T08:28:43.123456789Z", 1795422523.123456789),
+        ("0001-01-01T00:00:00Z", None),
+        ("", None),
+        (None, None),
+        ("yesterday", None),
+    ],
+)
+def test_parse_timestamp(text, epoch):
+    assert docker_client.parse_timestamp(text) == (None if epoch is None else pytest.approx(epoch, abs=1e-6))
+
+
+def test_split_timestamps():
+    text = "1970-01-01T00:00:01Z one\n1970-01-01T00:00:02.5Z \na line of its own\n1970-01-01T00:00:03Z three  3\n"
+    assert docker_client.split_timestamps(text) == [(1.0, "one"), (2.5, "a line of its own"), (3.0, "three  3")]
+    assert docker_client.split_timestamps("no time here\n") == []
+
+
+@pytest.mark.parametrize(
+    ("name", "digests", "expected"),
+    [
+        ("lmsysorg/sglang:v0.5.23", ["other/x@sha256:1", "lmsysorg/sglang@sha256:2"], "sha256:2"),
+        ("lmsysorg/sglang", ["docker.io/lmsysorg/sglang@sha256:2"], "sha256:2"),
+        ("localhost:5000/sglang:1", ["localhost:5000/sglang@sha256:3"], "sha256:3"),
+        ("localhost:5000/sglang", ["localhost:5000/sglang@sha256:3"], "sha256:3"),
+        ("sglang@sha256:4", ["sglang@sha256:4"], "sha256:4"),
+        ("retagged:1", ["lmsysorg/sglang@sha256:2"], "sha256:2"),
+        ("built:1", [], "sha256:id"),
+        ("built:1", None, "sha256:id"),
+    ],
+)
+def test_image_digest(name, digests, expected):
+    assert docker_client.image_digest({"Id": "sha256:id", "RepoDigests": digests}, name) == expected
+
+
+NVIDIA_CDI = [{"Source": "cdi", "ID": "nvidia.com/gpu=0"}, {"Source": "cdi", "ID": "nvidia.com/gpu=all"}]
+
+
+@pytest.mark.parametrize(
+    ("info", "access", "kind"),
+    [
+        ({"Runtimes": {"runc": {}, "nvidia": {}}}, "device_request", None),
+        ({"Runtimes": {"runc": {}, "nvidia": {}}, "DiscoveredDevices": NVIDIA_CDI}, "device_request", "nvidia.com/gpu"),
+        ({"Runtimes": {"runc": {}}, "DiscoveredDevices": NVIDIA_CDI}, "cdi", "nvidia.com/gpu"),
+        ({"DiscoveredDevices": [{"Source": "cdi", "ID": "amd.com/gpu=0"}]}, "cdi", "amd.com/gpu"),
+        ({"DiscoveredDevices": [{"Source": "cdi", "ID": "vendor.com/nic=0"}]}, "device_request", None),
+        ({"Runtimes": None, "DiscoveredDevices": None}, "device_request", None),
+    ],
+)
+def test_gpu_access(info, access, kind):
+    assert docker_client.gpu_access_of(info) == access
+    assert docker_client.cdi_kind_of(info) == kind
+
+
+@pytest.mark.parametrize(
+    ("explanation", "error_class", "remedy"),
+    [
+        (
+            "driver failed programming: Bind for 127.0.0.1:30000 failed: port is already allocated",
+            "port_in_use",
+            "port",
+        ),
+        ("failed to bind host port for 127.0.0.1:30000: listen tcp4: address already in use", "port_in_use", "port"),
+        ('could not select device driver "nvidia" with capabilities: [[gpu]]', "crashed", "Container Toolkit"),
+        ("CDI device injection failed: unresolvable CDI devices nvidia.com/gpu=7", "crashed", "nvidia-smi -L"),
+        ('exec: "python3": executable file not found in $PATH: unknown', "crashed", "command"),
+        ("something new", "crashed", "journalctl"),
+    ],
+)
+def test_what_the_engine_refuses(explanation, error_class, remedy):
+    error = docker_client.DockerClient._translated(errors.APIError("500", explanation=explanation), "server")
+    assert error.error_class == error_class
+    assert error.phase == "container_create"
+    assert explanation in error.message
+    assert "'server'" in error.message
+    assert remedy in error.remedy
+
+
+@pytest.mark.parametrize("docker_host", ["unix:///nowhere/docker.sock", "tcp://127.0.0.1:1", "nonsense://x"])
+def test_an_engine_that_is_not_there(docker_host):
+    with pytest.raises(docker_client.LaunchError) as caught:
+        docker_client.DockerClient(docker_host, 5)
+    assert caught.value.error_class == "engine_unreachable"
+    assert docker_host in caught.value.message
