@@ -2,6 +2,7 @@
 # shellcheck shell=bash
 
 PROJECT_ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+# shellcheck disable=SC2034  # used by the scripts that source this
 LAB_DIR="$PROJECT_ROOT/.lab"
 
 say() { printf '==> %s\n' "$*" >&2; }

@@ -70,8 +70,7 @@ start_host() { # start_host NUMBER
 }
 
 wait_for_host() { # wait_for_host NUMBER: sshd and its engine answer
-  local attempt
-  for attempt in $(seq 60); do
+  for _ in $(seq 60); do
     if lab_ssh "$1" "lab-engine start && docker info" >/dev/null 2>&1; then
       return
     fi
@@ -203,20 +202,27 @@ up() {
   say "the lab is up: $LAB_HOSTS hosts, inventory tests/lab/inventory, Hub http://$LAB_GATEWAY:$LAB_HUB_PORT"
 }
 
-lab_containers() { docker ps -aq --filter label=preheat.lab=true; }
+# for_each_line COMMAND...: run it with all the lines of the input as further arguments, if there are any. (xargs would
+# run the program docker, not the function that knows whether it needs sudo.)
+for_each_line() {
+  local lines
+  mapfile -t lines
+  [ ${#lines[@]} -eq 0 ] || "$@" "${lines[@]}" >/dev/null
+}
 
 down() {
   stop_hub
   docker info >/dev/null 2>&1 || return 0
-  lab_containers | xargs -r docker rm -f >/dev/null
+  docker ps -aq --filter label=preheat.lab=true | for_each_line docker rm -f
   docker network rm "$LAB_NETWORK" >/dev/null 2>&1 || true
 }
 
 clean() {
   down
   if docker info >/dev/null 2>&1; then
-    docker volume ls -q --filter name=preheat-lab- | xargs -r docker volume rm >/dev/null
-    docker image ls -q 'preheat-lab/*' | sort -u | xargs -r docker image rm -f >/dev/null
+    docker ps -aq --filter name=preheat-lab- | for_each_line docker rm -f # a build that was cut off
+    docker volume ls -q --filter name=preheat-lab- | for_each_line docker volume rm
+    docker image ls -q 'preheat-lab/*' | sort -u | for_each_line docker image rm -f
   fi
   # The nested engines' cgroups outlive their hosts, for they were made in this machine's tree.
   as_root find /sys/fs/cgroup -depth -type d -path '*/preheat-lab*' -exec rmdir {} + 2>/dev/null || true

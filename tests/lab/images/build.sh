@@ -71,7 +71,8 @@ build_sglang() {
     "$LAB_IMAGE_BASE" sh /install.sh >/dev/null
   disabled="$(find "$site/sglang/srt/models" -maxdepth 1 -name '*.py' -printf '%f\n' | sed 's/\.py$//' \
     | grep -vxE "$SGLANG_MODELS_KEPT|registry|utils|__init__" | LC_ALL=C sort | paste -sd,)"
-  docker commit -c "LABEL $INPUTS_LABEL=$hash" -c 'CMD ["bash"]' -c 'ENV SGLANG_USE_CPU_ENGINE=1' \
+  # One thread an engine: several share few cores, and torch's idle threads would spin on them.
+  docker commit -c "LABEL $INPUTS_LABEL=$hash" -c 'CMD ["bash"]' -c 'ENV SGLANG_USE_CPU_ENGINE=1 OMP_NUM_THREADS=1' \
     -c "ENV SGLANG_DISABLED_MODEL_ARCHS=$disabled" "$container" "$LAB_IMAGE_SGLANG" >/dev/null
   docker rm "$container" >/dev/null
   rm -rf "$site"
