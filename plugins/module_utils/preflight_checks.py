@@ -73,7 +73,8 @@ def _check_python(params, facts, findings):
             f"Python {version} is older than {params['python_minimum']}",
             "install a newer one and name it in ansible_python_interpreter and gpu_host_python",
         )
-    if params["venv"] and not facts["venv_exists"] and not facts["has_venv"]:
+    can_make_venv = facts["has_venv"] or params["may_install_packages"]
+    if params["venv"] and not facts["venv_exists"] and not can_make_venv:
         findings.problem(
             "venv",
             params["venv"],
@@ -140,6 +141,8 @@ def _check_folders(params, facts, findings):
         folder = params[variable]
         if not folder or facts["disks"][folder]["writable"]:
             continue
+        if variable == "root_dir" and facts["venv_exists"]:
+            continue  # somebody else has made it, and there is nothing left to write
         existing = facts["disks"][folder]["existing"]
         findings.problem(
             variable,

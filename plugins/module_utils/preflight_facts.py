@@ -21,6 +21,7 @@ def gather(params, host_time):
         "user": _user(),
         "python_version": platform.python_version(),
         "has_venv": importlib.util.find_spec("ensurepip") is not None,
+        "venv_exists": bool(params["venv"]) and os.access(os.path.join(params["venv"], "bin", "python"), os.X_OK),
         "clock_offset_seconds": None,
         "missing_bytes": missing_bytes(params),
         "docker_version": None,
@@ -30,8 +31,6 @@ def gather(params, host_time):
     }
     if params["controller_time"] is not None:
         facts["clock_offset_seconds"] = round(host_time - params["controller_time"], 3)
-    if params["venv"]:
-        facts["venv_exists"] = os.access(os.path.join(params["venv"], "bin", "python"), os.X_OK)
     if params["docker_host"]:
         try:
             facts.update(engine_facts(params["docker_host"], [image["name"] for image in params["images"]]))

@@ -57,12 +57,17 @@ options:
     type: path
   root_dir:
     description:
-      - preheat's own folder on the host, which must be writable.
+      - preheat's own folder on the host, which must be writable as long as O(venv) is not there.
     type: path
   venv:
     description:
       - Virtual environment that has to be there, or that it has to be possible to make.
     type: path
+  may_install_packages:
+    description:
+      - Whether the package that Python lacks for making O(venv) will be installed, so that its absence is no problem.
+    type: bool
+    default: false
   repo_id:
     description:
       - Repository of the model whose O(blobs) are looked for in O(cache_dir).
@@ -209,7 +214,7 @@ facts:
       description: Whether it can make virtual environments.
       type: bool
     venv_exists:
-      description: Whether O(venv) is there. Only if it was asked for.
+      description: Whether O(venv) is there.
       type: bool
     clock_offset_seconds:
       description: The host's clock less the controller's.
@@ -281,6 +286,7 @@ ARGUMENTS = {
     "cache_dir": {"type": "path"},
     "root_dir": {"type": "path"},
     "venv": {"type": "path"},
+    "may_install_packages": {"type": "bool", "default": False},
     "repo_id": {"type": "str"},
     "blobs": {
         "type": "list",
