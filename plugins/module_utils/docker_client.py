@@ -21,7 +21,7 @@ try:
 
     DOCKER_IMPORT_ERROR = None
     # What a request to the engine can raise when the engine itself is in trouble.
-    ENGINE_ERRORS = (docker_errors.DockerException, RequestException)
+    ENGINE_ERRORS: tuple[type[Exception], ...] = (docker_errors.DockerException, RequestException)
 except ImportError:
     DOCKER_IMPORT_ERROR = traceback.format_exc()
     ENGINE_ERRORS = ()
