@@ -94,7 +94,7 @@ class Snapshot:
         """Writes nothing. By commit, and with the Hub's listing in the cache, it asks nothing of the Hub either."""
         by_commit = bool(COMMIT.fullmatch(self._revision))
         recorded = None if by_commit else self._cache.ref(self._revision)
-        unreachable = None
+        unreachable: HubError | None = None
         commit = self._revision
         if not by_commit:
             try:
@@ -103,17 +103,15 @@ class Snapshot:
                 if error.reason != "hub_unreachable" or not recorded:
                     raise
                 unreachable, commit = error, recorded
-        listing = self._cache.listing(commit)
-        is_new = listing is None
-        if is_new:
-            if unreachable:
-                raise unreachable
-            listing = self._hub.tree(self._repo_id, commit)
+        stored = self._cache.listing(commit)
+        if stored is None and unreachable:
+            raise unreachable
+        listing = self._hub.tree(self._repo_id, commit) if stored is None else stored
         files = select(self._repo_id, listing, self._selection)
         plan = Plan(
             commit=commit,
             listing=listing,
-            listing_is_new=is_new,
+            listing_is_new=stored is None,
             files=files,
             states=self._states(commit, files),
             hashed=self._hashes,

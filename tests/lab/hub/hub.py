@@ -325,7 +325,7 @@ class Hub:
 
     def __enter__(self) -> Hub:
         for server in (self.api, self.cdn):
-            threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+            threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         return self
 
     def __exit__(self, *error) -> None:

@@ -55,7 +55,9 @@ def test_the_library_reads_our_listing(tmp_path):
     cache.write_listing(COMMIT, files)
     assert sorted(cache.listing(COMMIT), key=lambda file: file.path) == sorted(files, key=lambda file: file.path)
     huggingface_hub = pytest.importorskip("huggingface_hub", "2")
-    read = {file.path: file for file in huggingface_hub.get_cached_repo_tree("a/b", revision=COMMIT, cache_dir=tmp_path)}
+    read = {
+        file.path: file for file in huggingface_hub.get_cached_repo_tree("a/b", revision=COMMIT, cache_dir=tmp_path)
+    }
     assert read["b.safetensors"].xet_hash == "3" * 64
     assert (read["a.json"].size, read["a.json"].blob_id) == (2, "4" * 40)
 

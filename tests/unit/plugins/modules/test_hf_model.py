@@ -254,6 +254,16 @@ def test_damage_is_found_and_repaired(hub, cache, damage, found):
     assert not present(hub, cache, revision=first["commit"], verify="full")["changed"]
 
 
+@pytest.mark.parametrize("damage", [truncate, copied_and_cut])
+def test_what_is_damaged_cannot_be_loaded_until_it_is_repaired(hub, cache, damage):
+    first = present(hub, cache)
+    damage(first)
+    hub.control.add_fault(kind="status", status=404, match="^/cdn/", count=None)
+    with pytest.raises(HubError, match="404"):
+        present(hub, cache)
+    assert SHARD not in contents(first)
+
+
 def test_full_verification_of_a_good_snapshot(hub, cache):
     present(hub, cache)
     result = present(hub, cache, verify="full")
