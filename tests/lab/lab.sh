@@ -20,7 +20,7 @@ ensure_ssh_keys() {
   chmod 700 "$SSH_DIR"
   [ -f "$SSH_DIR/id_ed25519" ] || ssh-keygen -q -t ed25519 -N '' -C preheat-lab -f "$SSH_DIR/id_ed25519"
   : >"$SSH_DIR/known_hosts.new"
-  for number in $(seq "$LAB_HOSTS"); do
+  for number in $(seq "$LAB_HOSTS_KNOWN"); do
     [ -f "$SSH_DIR/hosts/gpu$number" ] || ssh-keygen -q -t ed25519 -N '' -C "gpu$number" -f "$SSH_DIR/hosts/gpu$number"
     echo "$(lab_address "$number") $(cut -d' ' -f1,2 "$SSH_DIR/hosts/gpu$number.pub")" >>"$SSH_DIR/known_hosts.new"
   done
@@ -186,6 +186,8 @@ stop_hub() {
 # --- Commands ------------------------------------------------------------------------------------------------------
 up() {
   local number
+  [[ "$LAB_HOSTS" =~ ^[1-9]$ ]] && [ "$LAB_HOSTS" -le "$LAB_HOSTS_KNOWN" ] \
+    || die "LAB_HOSTS is '$LAB_HOSTS'; the inventory has hosts for 1 to $LAB_HOSTS_KNOWN."
   "$PROJECT_ROOT/scripts/ensure_docker.sh"
   mkdir -p "$LAB_DIR"
   exec 8>"$LAB_DIR/lab.lock" # one `up` at a time

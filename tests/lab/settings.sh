@@ -1,7 +1,8 @@
 # Names and addresses of the lab. tests/lab/inventory and its group_vars repeat the addresses.
 # shellcheck shell=bash disable=SC2034  # sourced: each script uses some of them
 
-LAB_HOSTS="${LAB_HOSTS:-2}"          # gpu1 .. gpuN; the inventory knows three
+LAB_HOSTS="${LAB_HOSTS:-2}"          # how many run: gpu1 .. gpuN
+LAB_HOSTS_KNOWN=3                    # how many the inventory has
 LAB_NETWORK=preheat-lab
 LAB_SUBNET=172.30.213.0/24
 LAB_GATEWAY=172.30.213.1             # this machine, as the hosts see it: the Hub listens here
