@@ -9,7 +9,7 @@ import json
 import time
 import uuid
 
-from ansible_collections.preheat.fleet.plugins.module_utils import bench_command, bench_result
+from ansible_collections.preheat.fleet.plugins.module_utils import bench_command, bench_result, docker_client
 
 TAIL_CHARACTERS = 4000
 # The exit code of a process that was killed, such as by the end of its container.
@@ -35,22 +35,53 @@ def output_file():
     return f"/tmp/preheat-bench-{uuid.uuid4().hex}.jsonl"
 
 
-def find_container(client, name, errors):
-    """The running container. C(errors) is the module docker.errors, which not every host has at import time."""
-    try:
-        container = client.containers.get(name)
-    except errors.NotFound as error:
-        raise BenchmarkError(
-            "container_missing", f"there is no container {name!r}", "Start the server with sglang_server first."
-        ) from error
-    if container.status != "running":
-        raise BenchmarkError(
-            "crashed",
-            f"container {name!r} is {container.status}, not running",
-            "Read its log (docker logs) and start it again with sglang_server.",
-            exit_code=container.attrs["State"].get("ExitCode"),
-        )
-    return container
+class ServerContainer:
+    """The running container of a server, and commands in it."""
+
+    def __init__(self, client, name):
+        self._client, self._name = client, name
+        state = self.state()
+        if state is None:
+            raise BenchmarkError(
+                "container_missing", f"there is no container {name!r}", "Start the server with sglang_server first."
+            )
+        if not state["Running"]:
+            raise BenchmarkError(
+                "crashed",
+                f"container {name!r} is {state['Status']}, not running",
+                "Read its log (docker logs) and start it again with sglang_server.",
+                exit_code=state["ExitCode"],
+            )
+
+    def state(self):
+        """What the engine says of the container; None if there is none."""
+        found = self._client.container(self._name)
+        return found["State"] if found else None
+
+    def execute(self, argv):
+        """C((exit code, standard output, standard error)) of a command; a container that ends kills its commands."""
+        api = self._client.api
+        try:
+            command = api.exec_create(self._name, argv, environment=bench_command.ENVIRONMENT)["Id"]
+            output, problems = api.exec_start(command, demux=True)
+            exit_code = api.exec_inspect(command)["ExitCode"]
+        except docker_client.docker_errors.APIError as error:
+            # Only a container that is not there any more is the server's fault and not the engine's.
+            if error.status_code not in (404, 409):
+                raise
+            return KILLED, "", docker_client.explanation(error)
+        texts = [(stream or b"").decode("utf-8", "replace") for stream in (output, problems)]
+        return (KILLED if exit_code is None else exit_code, *texts)
+
+    def is_running(self, patience_seconds=0):
+        """Whether it runs, and goes on to for a while: its processes die a moment before the engine says so."""
+        deadline = time.monotonic() + patience_seconds
+        while True:
+            state = self.state()
+            running = bool(state and state["Running"])
+            if not running or time.monotonic() >= deadline:
+                return running
+            time.sleep(0.2)
 
 
 def run(container, params, path):
@@ -61,11 +92,11 @@ def run(container, params, path):
     command = bench_command.benchmark_command(params, tokenizer_path, path)
     try:
         _measure(container, params, command)
-        text = _exec(container, ["cat", path])[1]
+        text = container.execute(["cat", path])[1]
     finally:
         # The container may have died during the run; there is nothing to clean up then.
-        if _is_running(container):
-            _exec(container, ["rm", "-f", path])
+        if container.is_running():
+            container.execute(["rm", "-f", path])
     exact = params["output_tokens"] if _lengths_are_exact(params) else None
     try:
         summary = bench_result.summarize(bench_result.parse(text), params["num_prompts"], exact)
@@ -85,8 +116,9 @@ def _lengths_are_exact(params):
 
 
 def _tokenizer_path(container, port):
-    exit_code, output, problems = _exec(container, bench_command.tokenizer_command(port))
+    exit_code, output, problems = container.execute(bench_command.tokenizer_command(port))
     if exit_code:
+        _check_alive(container, exit_code, problems)
         raise BenchmarkError(
             "benchmark_failed",
             f"the server did not lead to its tokenizer: {_last_line(problems)}",
@@ -98,12 +130,13 @@ def _tokenizer_path(container, port):
 
 
 def _flush(container, port):
-    exit_code, output, problems = _exec(container, bench_command.flush_command(port))
+    exit_code, output, problems = container.execute(bench_command.flush_command(port))
     try:
         flushed = json.loads(output)
     except ValueError:
         flushed = {"succeeded": False, "message": _last_line(problems)}
     if exit_code or not flushed["succeeded"]:
+        _check_alive(container, exit_code, problems)
         raise BenchmarkError(
             "flush_cache_failed",
             f"the server did not flush its radix cache: {flushed['message']}",
@@ -116,7 +149,7 @@ def _flush(container, port):
 
 def _measure(container, params, command):
     begin = time.monotonic()
-    exit_code, output, problems = _exec(container, command)
+    exit_code, output, problems = container.execute(command)
     if exit_code == 0:
         return
     text = output + problems
@@ -128,14 +161,7 @@ def _measure(container, params, command):
             exit_code=exit_code,
             output=text,
         )
-    if not _is_running(container, DEATH_SECONDS if exit_code == KILLED else 0):
-        raise BenchmarkError(
-            "crashed",
-            "the server's container ended during the benchmark",
-            "Read the server's log for the cause.",
-            exit_code=container.attrs["State"].get("ExitCode"),
-            output=text,
-        )
+    _check_alive(container, exit_code, text)
     raise BenchmarkError(
         "benchmark_failed",
         f"bench_serving exited with {exit_code}: {_last_line(problems or output)}",
@@ -145,21 +171,18 @@ def _measure(container, params, command):
     )
 
 
+def _check_alive(container, exit_code, text):
+    """A command that failed because the server's container ended is the server's failure."""
+    if container.is_running(DEATH_SECONDS if exit_code == KILLED else 0):
+        return
+    raise BenchmarkError(
+        "crashed",
+        "the server's container ended during the benchmark",
+        "Read the server's log for the cause.",
+        exit_code=(container.state() or {}).get("ExitCode"),
+        output=text,
+    )
+
+
 def _last_line(text):
     return text.strip().rsplit("\n", 1)[-1].rstrip(".") or "no output"
-
-
-def _is_running(container, patience_seconds=0):
-    """Whether the container runs, and goes on to for a while: its processes die a moment before the engine says so."""
-    deadline = time.monotonic() + patience_seconds
-    while True:
-        container.reload()
-        if container.status != "running" or time.monotonic() >= deadline:
-            return container.status == "running"
-        time.sleep(0.2)
-
-
-def _exec(container, argv):
-    """C((exit code, standard output, standard error)) of a command in the container."""
-    exit_code, (output, problems) = container.exec_run(argv, environment=bench_command.ENVIRONMENT, demux=True)
-    return exit_code, (output or b"").decode("utf-8", "replace"), (problems or b"").decode("utf-8", "replace")

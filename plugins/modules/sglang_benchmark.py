@@ -21,6 +21,8 @@ description:
 version_added: "0.1.0"
 author:
   - The preheat maintainers (@preheat)
+extends_documentation_fragment:
+  - preheat.fleet.docker
 attributes:
   check_mode:
     support: full
@@ -40,14 +42,10 @@ options:
     description: Port on which the server listens inside the container.
     type: int
     default: 30000
-  docker_host:
-    description: Endpoint of the Docker Engine.
-    type: str
-    default: unix:///var/run/docker.sock
   tokenizer_path:
     description:
       - Path of the model's snapshot (or of its tokenizer) inside the container.
-      - Without it the server is asked, and the snapshot found in the container's cache. Nothing is looked up on the Hub.
+      - Without it the server is asked, and its snapshot found in the cache. Nothing is looked up on the Hub.
     type: str
   backend:
     description:
@@ -114,8 +112,6 @@ options:
         C(sglang.benchmark.serving).
     type: str
     default: sglang.bench_serving
-requirements:
-  - docker >= 7.1 (Python package, on the host)
 notes:
   - The container needs coreutils (C(timeout), C(cat), C(rm)) and C(python3), which SGLang's images have.
 seealso:
@@ -213,20 +209,13 @@ import traceback
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
-from ansible_collections.preheat.fleet.plugins.module_utils import bench_command, bench_run
-
-try:
-    import docker
-    import docker.errors
-    import requests
-except ImportError:
-    docker = None
-    IMPORT_ERROR = traceback.format_exc()
+from ansible_collections.preheat.fleet.plugins.module_utils import bench_command, bench_run, docker_client
 
 ARGUMENTS = {
     "container": {"type": "str", "required": True},
     "container_port": {"type": "int", "default": 30000},
     "docker_host": {"type": "str", "default": "unix:///var/run/docker.sock"},
+    "docker_timeout_seconds": {"type": "int", "default": 120},
     # The path of a tokenizer is no secret, whatever its name looks like.
     "tokenizer_path": {"type": "str", "no_log": False},
     "backend": {"type": "str", "choices": ["sglang", "sglang-oai", "sglang-oai-chat"], "default": "sglang"},
@@ -252,20 +241,22 @@ def measure(module):
     command = bench_command.benchmark_command(module.params, tokenizer_path, path)
     if module.check_mode:
         module.exit_json(changed=False, skipped=True, command=command)
+    docker_host = module.params["docker_host"]
     try:
-        client = docker.DockerClient(base_url=module.params["docker_host"], version="auto")
-        container = bench_run.find_container(client, module.params["container"], docker.errors)
+        client = docker_client.DockerClient(docker_host, module.params["docker_timeout_seconds"])
+        container = bench_run.ServerContainer(client, module.params["container"])
         result = bench_run.run(container, module.params, path)
-    except (docker.errors.DockerException, requests.exceptions.RequestException) as failure:
-        error = bench_run.BenchmarkError(
-            "engine_unreachable",
-            f"the Docker Engine at {module.params['docker_host']} did not do its part: {failure}",
-            "Check docker_host and that the engine runs.",
-        ).error
-        fail(module, error, command)
+    except docker_client.LaunchError as failure:
+        fail(module, unreachable(failure), command)
+    except docker_client.ENGINE_ERRORS as failure:
+        fail(module, unreachable(docker_client.engine_unreachable(docker_host, failure)), command)
     except bench_run.BenchmarkError as failure:
         fail(module, failure.error, command)
     module.exit_json(changed=False, **result)
+
+
+def unreachable(failure):
+    return bench_run.BenchmarkError(failure.error_class, failure.message, failure.remedy).error
 
 
 def fail(module, error, command):
@@ -279,8 +270,8 @@ def main():
         required_one_of=[("concurrency", "request_rate")],
         supports_check_mode=True,
     )
-    if docker is None:
-        module.fail_json(msg=missing_required_lib("docker"), exception=IMPORT_ERROR)
+    if docker_client.DOCKER_IMPORT_ERROR:
+        module.fail_json(msg=missing_required_lib("docker >= 7.1"), exception=docker_client.DOCKER_IMPORT_ERROR)
     for name in ("input_tokens", "output_tokens", "num_prompts", "concurrency", "request_rate", "timeout_seconds"):
         if module.params[name] is not None and module.params[name] <= 0:
             module.fail_json(msg=f"{name} is {module.params[name]}; give a number above 0.")
