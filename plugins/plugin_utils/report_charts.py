@@ -108,7 +108,7 @@ def phase_bars(phases: list[dict[str, Any]]) -> dict[str, Any]:
                 title=None,
                 sort=present,
                 scale=altair.Scale(domain=present, range=[_PHASE_COLORS[name] for name in present]),
-                legend=altair.Legend(orient="top", columns=6, symbolType="square"),
+                legend=altair.Legend(orient="top", columns=4, symbolType="square"),
             ),
             order=altair.Order("order:Q"),
             tooltip=["trial:O", "phase:N", altair.Tooltip("seconds:Q", format=".3~f")],

@@ -64,6 +64,8 @@ def best_yml(model: Mapping[str, Any]) -> str:
         "sglang_server_parameters": best["server_parameters"],
         "sglang_server_gpu_count": best["gpu_count"],
     }
+    if best["environment"]:
+        variables["sglang_server_environment"] = best["environment"]
     header = [
         f"The best configuration of the sweep {model['sweep']}: trial {best['number']}",
         f"{objective['metric']} ({objective['direction']}): {best['value']:.6g}",
@@ -115,7 +117,7 @@ def _csv_row(trial: Mapping[str, Any]) -> dict[str, Any]:
 
 def _asked(plan: Mapping[str, Any]) -> dict[str, str]:
     """The sweep as it was asked for, as YAML by part; parts that were not asked for are left out."""
-    parts = ("model", "image", "server", "environment", "workloads", "search", "objective", "slo")
+    parts = ("model", "image", "server", "workloads", "search", "objective", "slo")
     return {
         part: yaml.safe_dump(plan[part], sort_keys=False, allow_unicode=True).removesuffix("...\n").strip()
         for part in parts

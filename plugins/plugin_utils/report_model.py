@@ -38,7 +38,7 @@ def build(plan: Mapping[str, Any], found: Iterable[Record]) -> dict[str, Any]:
         "slo": dict(plan.get("slo") or {}),
         "counts": count(trials),
         "trials_left": max(0, (plan.get("points") or 0) - len(trials)),
-        "best": best_of(ranking, trials, objective),
+        "best": best_of(plan, ranking, trials, objective),
         "ranking": [{key: item[key] for key in ("rank", "number", "value", "tied_with")} for item in ranking],
         "picture": picture(plan, trials, objective, ranking),
         "phases": phase_seconds(trials),
@@ -72,7 +72,10 @@ def count(trials: Iterable[Record]) -> dict[str, int]:
 
 
 def best_of(
-    ranking: list[dict[str, Any]], trials: list[dict[str, Any]], objective: Mapping[str, Any] | None
+    plan: Mapping[str, Any],
+    ranking: list[dict[str, Any]],
+    trials: list[dict[str, Any]],
+    objective: Mapping[str, Any] | None,
 ) -> dict[str, Any] | None:
     """The winner, with its gain over the first trial that can be compared."""
     if not ranking or objective is None:
@@ -93,6 +96,7 @@ def best_of(
         "gain": gain,
         "params": record["params"],
         "server_parameters": record.get("server_parameters") or {},
+        "environment": dict(plan.get("environment") or {}),
         "points": record["objective"].get("points") or [],
         "image": record.get("image") or {},
         "model": record.get("model") or {},

@@ -162,6 +162,18 @@ def test_a_trial_without_gpus_is_served_without():
     assert yaml.safe_load(report_files.best_yml(model))["sglang_server_gpu_count"] == 0
 
 
+def test_the_best_configuration_keeps_its_environment():
+    model = report_model.build(synthetic.plan(environment={"SGLANG_X": "1"}), [synthetic.trial(0)])
+    assert yaml.safe_load(report_files.best_yml(model))["sglang_server_environment"] == {"SGLANG_X": "1"}
+
+
+def test_every_variable_of_best_yml_is_one_of_the_role():
+    specs = yaml.safe_load((report_files.TEMPLATE.parents[2] / "sglang_server/meta/argument_specs.yml").read_text())
+    known = {name for entry in specs["argument_specs"].values() for name in entry.get("options") or {}}
+    model = report_model.build(synthetic.plan(environment={"SGLANG_X": "1"}), [synthetic.trial(0)])
+    assert set(yaml.safe_load(report_files.best_yml(model))) <= known
+
+
 def test_trials_csv(files):
     rows = list(csv.DictReader(io.StringIO(files["trials.csv"])))
     assert [row["number"] for row in rows] == [str(number) for number in range(8)]
