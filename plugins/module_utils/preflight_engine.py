@@ -14,7 +14,7 @@ from urllib.parse import quote, urlsplit
 
 from ansible_collections.preheat.fleet.plugins.module_utils.gpu_tools import find_tool
 
-TIMEOUT_SECONDS = 15
+TIMEOUT_SECONDS = 60
 CDI_FOLDERS = ("/etc/cdi", "/var/run/cdi")
 # dockerd offers NVIDIA device requests as soon as it finds this program, with or without a registered runtime.
 NVIDIA_HOOK = "nvidia-container-runtime-hook"

@@ -38,7 +38,7 @@ def free_port(publish_host):
 
 
 class Launch:
-    """A launch of C(spec). What is known of it stays readable when it fails: phases, log_text, port."""
+    """A launch of C(spec). What is known of it stays readable when it fails: phases, log_text, port, ready."""
 
     def __init__(self, client, spec, limits, *, launch_start, pulled=None, secrets=()):
         self.client = client
@@ -50,23 +50,38 @@ class Launch:
         self.secrets = secrets
         self.container_id = None
         self.port = None
+        self.ready = False
+        self._began = None
         self.phases = []
         self.log_text = ""
 
+    def resume(self, container, port):
+        """Wait for a container that an earlier call started."""
+        self.container_id, self.port = container["Id"], port
+        self.launch_start = parse_timestamp(container["Created"])
+        self._began = parse_timestamp(container["State"]["StartedAt"])
+        self.run()
+
     def run(self):
-        """Launch, and return when the server is ready; LaunchError when it will not be."""
+        """Launch, and return when the server is ready or wait_seconds are over; LaunchError when it never will be."""
         try:
-            self._start_container()
+            if self.container_id is None:
+                self._start_container()
             outcome = sglang_readiness.wait_until_ready(
                 health=self._health,
                 running=self._runs,
                 last_log_time=self._last_log_time,
                 ready_timeout_seconds=self.limits["ready_timeout_seconds"],
                 stall_timeout_seconds=self.limits["stall_timeout_seconds"],
+                began=self._began,
+                wait_seconds=self.limits["wait_seconds"],
             )
             self._read_log(outcome.at)
+            if outcome.state == "starting":
+                return
             if outcome.state != "ready":
                 raise self._failure(outcome)
+            self.ready = True
             if self.spec.restart_policy != "no":
                 # Only now: a server that cannot start must end, not start again and again.
                 self.client.set_restart_policy(self.container_id, self.spec.restart_policy)

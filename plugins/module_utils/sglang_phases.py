@@ -28,6 +28,11 @@ _FIRED_UP = re.compile(r"The server is fired up and ready to roll")
 ENGINE_PHASES = ("engine_start", "weights_load", "kv_cache", "graph_capture", "server_warmup", "ready")
 
 
+def was_ready(log):
+    """Whether a log says that its server was ready once."""
+    return bool(_FIRED_UP.search(log))
+
+
 def _transitions(entries):
     """(epoch, phase that begins) in the order of the log."""
     loading, capturing = set(), set()

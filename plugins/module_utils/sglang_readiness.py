@@ -15,7 +15,7 @@ _LOG_CHECK_SECONDS = 5.0
 
 
 class Outcome:
-    """How the wait ended: C(state) is ready, exited, stalled or timeout."""
+    """How the wait ended: C(state) is ready, exited, stalled, timeout, or starting (not waited for any longer)."""
 
     def __init__(self, state, at, health, silent_seconds=0.0):
         self.state = state
@@ -37,16 +37,27 @@ def http_status(host, port, path, timeout_seconds):
 
 
 def wait_until_ready(
-    *, health, running, last_log_time, ready_timeout_seconds, stall_timeout_seconds, clock=time.time, sleep=time.sleep
+    *,
+    health,
+    running,
+    last_log_time,
+    ready_timeout_seconds,
+    stall_timeout_seconds,
+    began=None,
+    wait_seconds=0,
+    clock=time.time,
+    sleep=time.sleep,
 ):
     """Wait for C(health()) to be 200.
 
     health(timeout) -> HTTP status or None; running() -> whether the container still runs;
     last_log_time() -> epoch of the newest line that the server wrote by itself, or None.
+    The limits count from C(began) (epoch; now, if not given). C(wait_seconds) bounds this wait alone; 0 does not.
     """
-    begin = clock()
+    entered = clock()
+    begin = entered if began is None else began
     deadline = begin + ready_timeout_seconds
-    newest, next_log_check = begin, begin + _LOG_CHECK_SECONDS
+    newest, next_log_check = begin, entered + (_LOG_CHECK_SECONDS if began is None else 0)
     while True:
         if not running():
             return Outcome("exited", clock(), None)
@@ -62,4 +73,6 @@ def wait_until_ready(
                 return Outcome("stalled", now, status, now - newest)
         if now >= deadline:
             return Outcome("timeout", now, status, now - newest)
+        if wait_seconds and now - entered >= wait_seconds:
+            return Outcome("starting", now, status)
         sleep(_POLL_SECONDS if status is None else _ANSWERED_POLL_SECONDS)

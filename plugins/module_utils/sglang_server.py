@@ -15,12 +15,14 @@ from ansible_collections.preheat.fleet.plugins.module_utils import (
     sglang_log,
     sglang_model,
     sglang_page_cache,
+    sglang_phases,
     sglang_readiness,
 )
 from ansible_collections.preheat.fleet.plugins.module_utils.docker_client import (
     LaunchError,
     gpu_access_of,
     image_digest,
+    parse_timestamp,
 )
 from ansible_collections.preheat.fleet.plugins.module_utils.sglang_flags import flag_arguments
 from ansible_collections.preheat.fleet.plugins.module_utils.sglang_launch import Launch, reachable_host
@@ -56,18 +58,24 @@ class Server:
         self.warn = warn
         self.secrets = sglang_log.secret_values(params["environment"])
         self.pulled = None
-        self.report = {"changed": False, "phases": [], "cache": {}, "log_tail": "", "command": []}
+        self.report = {"changed": False, "ready": False, "phases": [], "cache": {}, "log_tail": "", "command": []}
 
     def ensure(self):
         """Bring the server to what is wanted. Whatever can be wrong is found before anything is changed."""
         spec = self._spec()
         existing = managed_container(self.client, self.params["name"])
         differences = sglang_container.Differences(existing, spec)
-        if existing and not differences.config_changed and self._serves(existing):
-            log = self.client.logs(existing["Id"], tail=self.params["log_tail_lines"])
-            self._note_log(sglang_log.scrub(log, self.secrets))
-            self._note_container(existing, spec)
-            return
+        if existing and not differences.config_changed and existing["State"]["Running"]:
+            if self._serves(existing):
+                log = self.client.logs(existing["Id"], tail=self.params["log_tail_lines"])
+                self._note_log(sglang_log.scrub(log, self.secrets))
+                self._note_container(existing, spec)
+                self.report["ready"] = True
+                return
+            if self._starts(existing):
+                if not self.check_mode:
+                    self._watch(self._new_launch(spec), existing)
+                return
         self.report.update(changed=True, diff=differences.diff())
         if not self.check_mode:
             self._launch(spec, existing)
@@ -146,11 +154,16 @@ class Server:
         return gpu_access_of(self.client.info()) if access == "auto" else access
 
     def _serves(self, container):
-        """Whether an existing container runs and is healthy."""
-        if not container["State"]["Running"]:
-            return False
+        """Whether a running container is healthy."""
         host = reachable_host(self.params["publish_host"])
         return sglang_readiness.http_status(host, _port_of(container), "/health", 30) == 200
+
+    def _starts(self, container):
+        """Whether a running container, not healthy, was never ready and still has time to become it."""
+        age_seconds = time.time() - parse_timestamp(container["State"]["StartedAt"])
+        if age_seconds >= self.params["ready_timeout_seconds"]:
+            return False
+        return not sglang_phases.was_ready(self.client.logs(container["Id"]))
 
     # The launch
 
@@ -161,11 +174,22 @@ class Server:
             self.client.remove(existing["Id"])
         if self.params["jit_cache_dir"]:
             os.makedirs(self.params["jit_cache_dir"], exist_ok=True)
-        launch = Launch(
+        self._watch(self._new_launch(spec))
+
+    def _new_launch(self, spec):
+        return Launch(
             self.client, spec, self.params, launch_start=self.launch_start, pulled=self.pulled, secrets=self.secrets
         )
+
+    def _watch(self, launch, existing=None):
+        """Run a launch, or wait on for one that an earlier call began; what is known goes into the report."""
+        spec = launch.spec
         try:
-            launch.run()
+            if existing:
+                launch.resume(existing, _port_of(existing))
+            else:
+                launch.run()
+            self.report["ready"] = launch.ready
             self._note_container(self.client.container(launch.container_id), spec)
         except LaunchError:
             self.report["container"] = {"name": spec.name, "image": spec.image, "image_digest": self._digest()}
@@ -213,7 +237,7 @@ class Server:
             port=port,
             url=f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}",
             command=spec.docker_command(port),
-            engine_version=engine_version(host, port),
+            engine_version=engine_version(host, port) if self.report["ready"] else None,
         )
 
 

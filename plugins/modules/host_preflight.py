@@ -125,7 +125,7 @@ options:
   clock_tolerance_seconds:
     description:
       - Largest difference between the clocks that is no problem.
-      - The difference includes what it takes to start the module, up to about a second.
+      - A host whose clock is ahead gets 30 seconds more, since starting the module counts as well.
     type: float
     default: 5
   variable_names:

@@ -14,8 +14,8 @@ description:
     when C(/health) answers 200.
   - The host's Hub cache is mounted read-only, the server runs offline and gets no token. The model has to be there
     before, see M(preheat.fleet.hf_model).
-  - A server whose configuration is unchanged and that is healthy is left alone. It is recreated when its configuration
-    changed, and when it stopped, crashed or does not answer.
+  - A server whose configuration is unchanged and that is healthy is left alone; one that still starts is waited for. It
+    is recreated when its configuration changed, and when it stopped, crashed or does not answer any more.
   - A server that ends while it starts is noticed at once, and the cause told apart by its exit code and its log.
   - Returns what the start took, phase by phase, from the timestamps that Docker gives each line of the log.
 author:
@@ -152,6 +152,12 @@ options:
     description: How long the server may take until it is ready.
     type: int
     default: 1800
+  wait_seconds:
+    description:
+      - How long this call waits for the server to be ready; then it returns with RV(ready) false and the phases so far,
+        and a further call with the same configuration goes on waiting. V(0) waits as long as it takes.
+    type: int
+    default: 0
   stall_timeout_seconds:
     description:
       - How long a server that is not ready may write nothing to its log before it counts as hanging.
@@ -253,9 +259,14 @@ model:
     commit: b968826d9c46dd6066d109eabc6255188de91218
     path: /root/.cache/huggingface/hub/models--Qwen--Qwen3-8B/snapshots/b968826d9c46dd6066d109eabc6255188de91218
     container_path: /root/.cache/huggingface/hub/models--Qwen--Qwen3-8B/snapshots/b968826d9c46dd
+ready:
+  description: Whether the server is ready; false after O(wait_seconds), and in check mode where it would be started.
+  returned: state is started
+  type: bool
+  sample: true
 url:
   description: Where the host itself reaches the server.
-  returned: state is started and the server is ready
+  returned: state is started, not in check mode
   type: str
   sample: http://127.0.0.1:30000
 host:
@@ -399,6 +410,7 @@ def argument_spec():
         },
         "init": {"type": "bool", "default": True},
         "ready_timeout_seconds": {"type": "int", "default": 1800},
+        "wait_seconds": {"type": "int", "default": 0},
         "stall_timeout_seconds": {"type": "int", "default": 900},
         "stop_timeout_seconds": {"type": "int", "default": 30},
         "keep_failed": {"type": "bool", "default": False},

@@ -18,6 +18,12 @@ Call = Callable[[str, dict[str, Any]], dict[str, Any]]
 Say = Callable[[str], None]
 
 
+# A launch is waited for in slices, so that every phase is said when it begins.
+LAUNCH_SLICE_SECONDS = 10
+# SGLang takes long to end by itself, and there is nothing left to lose.
+STOP_SECONDS = 1
+
+
 class TrialFailed(Exception):
     """A module said why the trial cannot go on; ``error`` goes into the record."""
 
@@ -120,11 +126,7 @@ class Trial:
             "docker_host": self.settings["docker_host"],
             "ready_timeout_seconds": self.settings["ready_timeout_seconds"],
         }
-        began = self._clock()
-        result = self._call("sglang_server", args)
-        launched = result.get("phases") or []
-        self._take_host_phases(launched, began, self._clock())
-        cache = result.get("cache") or {}
+        result, launched, cache = self._start_and_watch(args)
         self.record["cache"].update({key: cache[key] for key in self.record["cache"] if key in cache})
         if self.record["cache"]["hub_bytes"]:
             self.record["cache"]["weights_rung"] = "hub"
@@ -138,8 +140,28 @@ class Trial:
         self._say(f"ready in {sum(phase['seconds'] for phase in launched):.1f} s ({spans})")
         return result
 
+    def _start_and_watch(self, args: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any]]:
+        """The last answer of the launch, its phases (on the host's clock) and what it found warm."""
+        before: list[dict[str, Any]] = []  # up to the container's start: only the first call saw these
+        cache: dict[str, Any] = {}
+        said = ""
+        called = self._clock()
+        while True:
+            result = self._call("sglang_server", {**args, "wait_seconds": LAUNCH_SLICE_SECONDS})
+            phases = result.get("phases") or []
+            if not cache:
+                cache = result.get("cache") or {}
+                before = [phase for phase in phases if phase["name"] in ("image_pull", "container_create")]
+            launched = before + [phase for phase in phases if phase["name"] not in ("image_pull", "container_create")]
+            if result.get("failed") or result.get("ready"):
+                self._take_host_phases(launched, called, self._clock())
+                return result, launched, cache
+            if launched and launched[-1]["name"] != said:
+                said = launched[-1]["name"]
+                self._say(said)
+
     def _take_host_phases(self, phases: list[dict[str, Any]], called: float, returned: float) -> None:
-        """Host clock to trial clock: the host's span lies within the call, or else is centred in it."""
+        """Host clock to trial clock: the launch lies within its calls, or else (clocks differ) is centred in them."""
         if not phases:
             return
         first, last = phases[0]["start"], phases[-1]["start"] + phases[-1]["seconds"]
@@ -181,6 +203,7 @@ class Trial:
             "state": "absent",
             "match_labels": slot_labels(self.plan["name"], self.slot["name"]),
             "return_log": True,
+            "stop_timeout_seconds": STOP_SECONDS,
             "docker_host": self.settings["docker_host"],
         }
         began = self._clock()

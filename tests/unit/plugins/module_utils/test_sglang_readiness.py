@@ -36,7 +36,7 @@ class World:
     def last_log_time(self):
         return max((1000 + line for line in self._lines if 1000 + line <= self.now), default=None)
 
-    def wait(self, ready_timeout_seconds=100, stall_timeout_seconds=50):
+    def wait(self, ready_timeout_seconds=100, stall_timeout_seconds=50, **more):
         return sglang_readiness.wait_until_ready(
             health=self.health,
             running=self.running,
@@ -45,6 +45,7 @@ class World:
             stall_timeout_seconds=stall_timeout_seconds,
             clock=self.clock,
             sleep=self.sleep,
+            **more,
         )
 
 
@@ -64,6 +65,20 @@ def test_wait(world, state, at):
     outcome = world.wait()
     assert outcome.state == state
     assert at[0] <= outcome.at - 1000 <= at[1]
+
+
+def test_a_wait_can_be_cut_into_slices_whose_limits_count_from_the_start():
+    world = World({40: 503, 43: 200}, lines=[1, 30])
+    began, states = world.now, []
+    while not states or states[-1] == "starting":
+        states.append(world.wait(began=began, wait_seconds=10).state)
+    assert states == ["starting"] * 4 + ["ready"]
+    late = World(lines=range(0, 100, 10))
+    late.now += 95
+    assert late.wait(began=1000, wait_seconds=60).state == "timeout"
+    silent = World(lines=[10])
+    silent.now += 61
+    assert silent.wait(began=1000, wait_seconds=60).state == "stalled"
 
 
 def test_a_closed_port_is_asked_often_and_an_open_one_seldom():

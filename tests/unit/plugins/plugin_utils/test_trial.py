@@ -42,6 +42,7 @@ class Host:
             "sglang_server_started": {
                 "container": {"name": "n", "image_digest": "sha256:1"},
                 "command": ["python3"],
+                "ready": True,
                 "phases": [
                     {"name": "container_create", "start": began + skew + 1, "seconds": 2.0},
                     {"name": "engine_start", "start": began + skew + 3, "seconds": 6.0},
@@ -128,6 +129,27 @@ def test_a_failure_is_recorded_and_the_container_is_stopped(tmp_path, broken, er
     assert len(host.calls) == calls
     assert host.calls[-1][1]["state"] == "absent"
     assert trial.verdict(record).startswith(f"failed in {phase}: {error_class}: ")
+
+
+def test_a_launch_is_watched_in_slices_and_every_phase_is_said_once(tmp_path):
+    host = Host()
+    answers = [["engine_start"], ["engine_start"], ["engine_start", "weights_load"]]
+    answer = host.call
+
+    def call(module, args):
+        result = answer(module, args)
+        if args.get("state") == "started" and answers:
+            names = answers.pop(0)
+            first = [{"name": "image_pull", "start": host.now - 10, "seconds": 1.0}] if len(answers) == 2 else []
+            phases = [{"name": name, "start": host.now - 5, "seconds": 1.0} for name in names]
+            return {**result, "ready": False, "phases": first + phases, "cache": {"jit": "warm"} if first else {}}
+        return result
+
+    host.call = call
+    record, lines = run(tmp_path, host)
+    assert [line for line in lines if line in ("engine_start", "weights_load")] == ["engine_start", "weights_load"]
+    assert record["cache"]["jit"] == "warm"
+    assert record["phases"][1]["name"] == "image_pull"
 
 
 def test_a_fetch_makes_the_hub_the_rung(tmp_path):
