@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The lab: a fleet of GPU hosts in containers, and a Hub for tests. Idempotent; a second `up` takes seconds.
-# Usage: lab.sh up|down|clean     down: hosts and Hub go, their disks and the images stay; clean: everything goes.
+# Usage: lab.sh up|down|clean     down: hosts and Hub go, the disks and images stay; clean: everything goes.
 set -euo pipefail
 LAB_SOURCE="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 # shellcheck source=scripts/lib.sh
@@ -62,7 +62,7 @@ start_host() { # start_host NUMBER
   say "starting host $name"
   docker rm -f "$container" >/dev/null 2>&1 || true
   docker run -d --init --name "$container" --hostname "$name" --network "$LAB_NETWORK" --ip "$(lab_address "$1")" \
-    --label preheat.lab=true "${NESTED_ENGINE[@]}" --tmpfs /run:exec \
+    --label "$LAB_LABEL=$PROJECT_ROOT" "${NESTED_ENGINE[@]}" --tmpfs /run:exec \
     -v "$container-docker:/var/lib/docker" -v "$container-root:/root" -v "$container-opt:/opt" \
     -v "$SSH_DIR/id_ed25519.pub:/lab-ssh/id_ed25519.pub:ro" \
     -v "$SSH_DIR/hosts/$name:/lab-ssh/hosts/$name:ro" \
@@ -148,60 +148,70 @@ ensure_models() {
 
 hub_answers() { python3 -c "import urllib.request as u; u.urlopen('$HUB_STATS', timeout=2)" 2>/dev/null; }
 
+# In a container like the hosts: they reach it at a fixed address whatever firewall this machine has, and it sees theirs.
+# Tests on this machine steer it at 127.0.0.1.
 ensure_hub() {
-  local pid_file="$LAB_DIR/hub.pid" hash
+  local version
+  version="$(cat "$LAB_SOURCE"/hub/*.py | sha256sum | cut -c1-16)"
   # A Hub of older code is replaced, one that serves is kept (with its counters).
-  hash="$(cat "$LAB_SOURCE"/hub/*.py | sha256sum | cut -c1-16)"
-  if [ "$(cat "$LAB_DIR/hub.version" 2>/dev/null)" = "$hash" ] && hub_answers; then
-    return
-  fi
-  stop_hub
-  say "starting the Hub on port $LAB_HUB_PORT"
+  [ "$(docker inspect -f '{{index .Config.Labels "preheat.lab.hub"}}' "$LAB_HUB" 2>/dev/null)" = "$version" ] \
+    && hub_answers && return
+  say "starting the Hub"
+  docker rm -f "$LAB_HUB" >/dev/null 2>&1 || true
   mkdir -p "$LAB_DIR/hub"
-  setsid python3 "$LAB_SOURCE/hub/hub.py" --root "$LAB_DIR/models" --host 0.0.0.0 --port "$LAB_HUB_PORT" \
-    --cdn-port "$LAB_CDN_PORT" --state-dir "$LAB_DIR/hub" </dev/null >>"$LAB_DIR/hub.log" 2>&1 &
-  echo $! >"$pid_file"
+  docker run -d --init --name "$LAB_HUB" --network "$LAB_NETWORK" --ip "$LAB_HUB_ADDRESS" --user "$(id -u):$(id -g)" \
+    --label "$LAB_LABEL=$PROJECT_ROOT" --label "preheat.lab.hub=$version" \
+    -p "127.0.0.1:$LAB_HUB_PORT:$LAB_HUB_PORT" -p "127.0.0.1:$LAB_CDN_PORT:$LAB_CDN_PORT" \
+    -v "$LAB_SOURCE/hub:/hub:ro" -v "$LAB_DIR/models:/models:ro" -v "$LAB_DIR/hub:/state" \
+    "$LAB_IMAGE_BASE" python3 -B /hub/hub.py --root /models --state-dir /state --host 0.0.0.0 \
+    --port "$LAB_HUB_PORT" --cdn-port "$LAB_CDN_PORT" >/dev/null
   for _ in $(seq 40); do
-    if hub_answers; then
-      echo "$hash" >"$LAB_DIR/hub.version"
-      return
-    fi
+    hub_answers && return
     sleep 0.25
   done
-  tail -n 20 "$LAB_DIR/hub.log" >&2
-  die "the Hub for tests does not answer at $HUB_STATS. Its log is above and in $LAB_DIR/hub.log."
-}
-
-stop_hub() {
-  local pid
-  pid="$(cat "$LAB_DIR/hub.pid" 2>/dev/null)" || return 0
-  # The pid may be another process's by now: only a Hub is killed.
-  if grep -qa "hub.py" "/proc/$pid/cmdline" 2>/dev/null; then
-    kill "$pid"
-    while kill -0 "$pid" 2>/dev/null; do sleep 0.1; done
-  fi
-  rm -f "$LAB_DIR/hub.pid" "$LAB_DIR/hub.version"
+  docker logs --tail 20 "$LAB_HUB" >&2
+  die "the Hub for tests does not answer at $HUB_STATS. Its log is above."
 }
 
 # --- Commands ------------------------------------------------------------------------------------------------------
+# other_checkout: the folder of another checkout whose lab is up. Names and addresses are fixed: one lab per machine.
+other_checkout() {
+  local checkout
+  docker ps -a --filter "label=$LAB_LABEL" --format "{{.Label \"$LAB_LABEL\"}}" | sort -u | while read -r checkout; do
+    if [ "$checkout" != "$PROJECT_ROOT" ] && [ -d "$checkout" ]; then
+      echo "$checkout"
+      break
+    fi
+  done
+}
+
+# What a checkout left that is gone can be taken over: its disks and images serve this one.
+remove_orphans() {
+  docker ps -a --filter "label=$LAB_LABEL" --format "{{.ID}} {{.Label \"$LAB_LABEL\"}}" \
+    | awk -v mine="$PROJECT_ROOT" '$2 != mine {print $1}' | for_each_line docker rm -f
+}
+
 up() {
-  local number
-  [[ "$LAB_HOSTS" =~ ^[1-9]$ ]] && [ "$LAB_HOSTS" -le "$LAB_HOSTS_KNOWN" ] \
+  local number other
+  [[ "$LAB_HOSTS" =~ ^[1-$LAB_HOSTS_KNOWN]$ ]] \
     || die "LAB_HOSTS is '$LAB_HOSTS'; the inventory has hosts for 1 to $LAB_HOSTS_KNOWN."
   "$PROJECT_ROOT/scripts/ensure_docker.sh"
   mkdir -p "$LAB_DIR"
   exec 8>"$LAB_DIR/lab.lock" # one `up` at a time
   flock 8
+  other="$(other_checkout)"
+  [ -z "$other" ] || die "the lab of $other is up, and there can be one per machine. Run 'make lab-down' there first."
+  remove_orphans
   ensure_ssh_keys
   "$LAB_SOURCE/images/build.sh" base host light sglang
   ensure_network
   for number in $(seq "$LAB_HOSTS"); do start_host "$number"; done
   ensure_wheelhouse
   ensure_models
-  ensure_hub 8>&-
+  ensure_hub
   for number in $(seq "$LAB_HOSTS"); do wait_for_host "$number"; done
   load_images "$LAB_IMAGE_LIGHT" "$LAB_IMAGE_SGLANG"
-  say "the lab is up: $LAB_HOSTS hosts, inventory tests/lab/inventory, Hub http://$LAB_GATEWAY:$LAB_HUB_PORT"
+  say "the lab is up: $LAB_HOSTS hosts, inventory tests/lab/inventory, Hub http://$LAB_HUB_ADDRESS:$LAB_HUB_PORT"
 }
 
 # for_each_line COMMAND...: run it with all the lines of the input as further arguments, if there are any. (xargs would
@@ -213,19 +223,23 @@ for_each_line() {
 }
 
 down() {
-  stop_hub
   docker info >/dev/null 2>&1 || return 0
-  docker ps -aq --filter label=preheat.lab=true | for_each_line docker rm -f
-  docker network rm "$LAB_NETWORK" >/dev/null 2>&1 || true
+  docker ps -aq --filter "label=$LAB_LABEL=$PROJECT_ROOT" | for_each_line docker rm -f
+  [ -n "$(other_checkout)" ] || docker network rm "$LAB_NETWORK" >/dev/null 2>&1 || true
 }
 
 clean() {
+  local other
+  docker info >/dev/null 2>&1 || return 0
   down
-  if docker info >/dev/null 2>&1; then
-    docker ps -aq --filter name=preheat-lab- | for_each_line docker rm -f # a build that was cut off
-    docker volume ls -q --filter name=preheat-lab- | for_each_line docker volume rm
-    docker image ls -q 'preheat-lab/*' | sort -u | for_each_line docker image rm -f
+  other="$(other_checkout)"
+  if [ -n "$other" ]; then
+    say "leaving the lab's images and disks: the lab of $other uses them"
+    return
   fi
+  docker ps -aq --filter name=preheat-lab- | for_each_line docker rm -f # a build that was cut off
+  docker volume ls -q --filter name=preheat-lab- | for_each_line docker volume rm
+  docker image ls -q 'preheat-lab/*' | sort -u | for_each_line docker image rm -f
   # The nested engines' cgroups outlive their hosts, for they were made in this machine's tree.
   as_root find /sys/fs/cgroup -depth -type d -path '*/preheat-lab*' -exec rmdir {} + 2>/dev/null || true
 }

@@ -5,7 +5,11 @@ LAB_HOSTS="${LAB_HOSTS:-2}"          # how many run: gpu1 .. gpuN
 LAB_HOSTS_KNOWN=3                    # how many the inventory has
 LAB_NETWORK=preheat-lab
 LAB_SUBNET=172.30.213.0/24
-LAB_GATEWAY=172.30.213.1             # this machine, as the hosts see it: the Hub listens here
+LAB_GATEWAY=172.30.213.1             # this machine, as the hosts see it
+LAB_LABEL=preheat.lab                # on every container of a lab: its checkout's folder
+
+LAB_HUB=preheat-lab-hub
+LAB_HUB_ADDRESS=172.30.213.2
 LAB_HUB_PORT=8090
 LAB_CDN_PORT=8091
 
