@@ -48,9 +48,7 @@ def test_check_mode_tells_the_command_and_runs_nothing(run):
 
 
 def test_an_error_says_what_and_what_to_do(run):
-    error = bench_run.BenchmarkError(
-        "timeout", "it did not end", "Give it more time.", exit_code=124, output="Starting"
-    )
+    error = bench_run.BenchmarkError("timeout", "it did not end", "Give more time.", exit_code=124, output="Starting")
     result = run(ARGS, error)
     assert result["msg"] == "it did not end. Give more time."
     assert result["error"]["class"] == "timeout"
