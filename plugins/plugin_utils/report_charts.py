@@ -36,7 +36,7 @@ _KIND_COLORS = {"best trial": "#e0632a", "Pareto front": "#3f7fbf", "other": "#9
 
 def bundle() -> str:
     """Vega, Vega-Lite and Vega-Embed as one script, so that the page needs no network."""
-    return vl_convert.javascript_bundle(None)
+    return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
 
 
 def charts(model: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
