@@ -8,6 +8,7 @@ Text and lines take the page's colour (currentColor), so that one chart serves l
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,6 +35,7 @@ _PHASE_COLORS = {
 _KIND_COLORS = {"best trial": "#e0632a", "Pareto front": "#3f7fbf", "other": "#9aa5b1", "over a hard SLO": "#c7a0a0"}
 
 
+@functools.cache
 def bundle() -> str:
     """Vega, Vega-Lite and Vega-Embed as one script, so that the page needs no network."""
     return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
