@@ -19,11 +19,12 @@ flock 9
 engine_answers && exit 0
 
 type -P dockerd >/dev/null || ensure_packages docker.io iptables ca-certificates
+type -P docker >/dev/null || ensure_packages docker-cli # a package of its own from Debian 13 on
 
 # The package itself starts the engine where an init system runs; elsewhere (a container, a bare VM) nothing does.
 if [ -d /run/systemd/system ]; then
   as_root systemctl start docker
-elif [ ! -S /var/run/docker.sock ] || ! engine_answers; then
+elif ! pidof dockerd >/dev/null; then
   say "starting dockerd (log: $DOCKERD_LOG)"
   # Its own session, so that it outlives this shell; fd 9 is the lock, which it must not hold.
   as_root setsid sh -c "exec dockerd >>$DOCKERD_LOG 2>&1 </dev/null 9>&-" 9>&- &
