@@ -11,7 +11,8 @@ short_description: Run the trials of a sweep on one slot
 version_added: 0.1.0
 description:
   - Claims trials until none is left; several slots share the queue.
-  - For each trial makes sure of the snapshot, launches a server, runs every workload, records the results durably and removes the container.
+  - For each trial makes sure of the snapshot, launches a server, runs every workload, records the results durably and
+    removes the container.
   - A trial that fails is recorded with its cause. When the host is lost the trial goes back into the queue.
   - The token for the Hub is taken from the variable C(model_cache_token), so that no verbose run shows it.
 author: The preheat maintainers

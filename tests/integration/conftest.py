@@ -43,7 +43,14 @@ class Fleet:
         command = ["ansible-playbook", name, "-i", "tests/lab/inventory", *args]
         env = {**os.environ, "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"}
         done = subprocess.run(
-            command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=timeout
+            command,
+            cwd=ROOT,
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=timeout,
+            check=False,
         )
         if expect is not None and done.returncode != expect:
             print(done.stdout)
@@ -56,7 +63,7 @@ class Fleet:
             "ssh", "-i", str(LAB / "ssh/id_ed25519"), "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes",
             "-o", f"UserKnownHostsFile={LAB / 'ssh/known_hosts'}", f"root@{HOSTS[host]}", command,
         ]  # fmt: skip
-        done = subprocess.run(ssh, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(ssh, capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == 0, f"{host}: {command}: {done.stderr}"
         return done.stdout
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import yaml
-
 from conftest import HOSTS, ROOT
 
 LAB_SWEEP = yaml.safe_load((ROOT / "tests/lab/sweep.yml").read_text())
@@ -16,7 +15,7 @@ def run(fleet, hub, tmp_path):
         sweep = tmp_path / "sweep.yml"
         sweep.write_text(yaml.safe_dump({**LAB_SWEEP, "sweep_results_dir": str(tmp_path), **changed}))
         extra = tmp_path / "extra.yml"
-        hosts = {name: None for name in HOSTS} | (more_hosts or {})
+        hosts = dict.fromkeys(HOSTS) | (more_hosts or {})
         hosts = {name: {**(given or {}), **(inventory_vars or {}).get(name, {})} for name, given in hosts.items()}
         extra.write_text(yaml.safe_dump({"gpu_hosts": {"hosts": hosts}}))
         hub.post("reset")
