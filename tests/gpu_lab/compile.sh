@@ -8,5 +8,5 @@ set -uo pipefail
 
 [ ! -e "$LAB/compiled" ] || exit 0
 # Some packages ship sources for other versions of Python: their errors are no failure here.
-(time python3 -m compileall -q -j 12 "$(python3 -c 'import site; print(site.getsitepackages()[0])')") >"$LAB/compile.log" 2>&1
+(time python3 -m compileall -q -j "$(nproc)" "$(python3 -c 'import site; print(site.getsitepackages()[0])')") >"$LAB/compile.log" 2>&1
 touch "$LAB/compiled"

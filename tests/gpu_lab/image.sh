@@ -13,7 +13,7 @@ unpack_sglang() {
   mkdir -p "$tree"/{tmp,proc,sys,dev,usr,opt,root,run,var/tmp,mnt,sgl}
   chmod 1777 "$tree/tmp" "$tree/var/tmp"
   unpack "$CARRY/s/site.tar.xz" "$tree/sgl"
-  python3 -m compileall -q -j 12 "$tree/sgl/site" >/dev/null 2>&1 || true
+  python3 -m compileall -q -j "$(nproc)" "$tree/sgl/site" >/dev/null 2>&1 || true
 }
 
 copy_skeleton() {

@@ -18,9 +18,9 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).parent
-ROUNDS = 2
-# No launch takes longer than this here; less left, and it is not begun.
+# With less time left than this, a launch is not begun.
 LAUNCH_SECONDS = 70
+JIT_COLD_SECONDS = 180
 
 
 def best_trial(results: Path) -> dict:
@@ -56,7 +56,6 @@ class Ladder:
         self.out, self.play = given.out, given.command
         self.deadline = time.monotonic() + given.seconds
         self.trial = best_trial(given.results)
-        self.command: list[str] = []
         self.out.mkdir(parents=True, exist_ok=True)
 
     def cache(self) -> Path:
@@ -69,18 +68,18 @@ class Ladder:
             file.write(text + "\n")
         print(time.strftime("[%H:%M:%S]"), text, flush=True)
 
-    def time_is_up(self, name: str) -> bool:
-        if time.monotonic() + LAUNCH_SECONDS < self.deadline:
+    def time_is_up(self, name: str, needed: float = LAUNCH_SECONDS) -> bool:
+        if time.monotonic() + needed < self.deadline:
             return False
         print(f"{name}: left out, the time is up", flush=True)
         return True
 
     def preheat(self, name: str, rung: str, jit_cache_dir: str | None = None) -> None:
-        if self.time_is_up(name):
+        if self.time_is_up(name, JIT_COLD_SECONDS if jit_cache_dir else LAUNCH_SECONDS):
             return
         gpus = [gpu["uuid"] for gpu in self.trial["slot"]["members"][0]["gpus"]]
         variables = {"launch_name": name, "launch_out": str(self.out), "launch_gpus": gpus}
-        variables["launch_parameters"] = self.trial["server_parameters"]
+        variables |= {"launch_parameters": self.trial["server_parameters"], "launch_model": self.trial["model"]}
         if jit_cache_dir:
             variables["launch_jit_cache_dir"] = jit_cache_dir
         start = time.monotonic()
@@ -88,10 +87,10 @@ class Ladder:
         play_seconds = time.monotonic() - start
         kept = self.out / f"{name}.json"
         if done.returncode or not kept.exists():
-            print(done.stdout[-3000:], done.stderr[-2000:])
+            print(f"{name} failed\n{done.stdout[-3000:]}{done.stderr[-2000:]}", flush=True)
+            self.remove(name)
             return
         result = json.loads(kept.read_text())
-        self.command = result["command"]
         phases = result["phases"]
         self.note(
             name=name,
@@ -106,10 +105,10 @@ class Ladder:
         self.remove(name)
 
     def bare(self, name: str, rung: str) -> None:
-        """The same container by hand: preheat's own account of its command, under another name."""
-        if not self.command or self.time_is_up(name):
+        """The same container by hand: the trial's own account of its command, under another name."""
+        if self.time_is_up(name):
             return
-        command = list(self.command)
+        command = list(self.trial["command"])
         command[command.index("--name") + 1] = name
         port = command[command.index("--publish") + 1].split(":")[1]
         timed = [sys.executable, str(HERE / "timed_launch.py"), name, str(self.out), "--port", port, "--", *command]
@@ -125,16 +124,18 @@ class Ladder:
         subprocess.run(["docker", "rm", "--force", name], capture_output=True, check=False)
 
     def climb(self) -> None:
-        cache = self.cache()
-        self.preheat("warm-up", "page_cache")
-        for turn in range(1, ROUNDS + 1):
-            for rung, prepare in (("disk", drop), ("page_cache", read)):
-                prepare(cache)
-                self.preheat(f"{rung}-preheat-{turn}", rung)
-                prepare(cache)
-                self.bare(f"{rung}-bare-{turn}", rung)
-        read(cache)
+        self.round(1)
+        read(self.cache())
         self.preheat("jit-cold-preheat", "page_cache", jit_cache_dir=str(self.out.parent / "jit-empty"))
+        self.round(2)
+
+    def round(self, turn: int) -> None:
+        cache = self.cache()
+        for rung, prepare in (("disk", drop), ("page_cache", read)):
+            prepare(cache)
+            self.preheat(f"{rung}-preheat-{turn}", rung)
+            prepare(cache)
+            self.bare(f"{rung}-bare-{turn}", rung)
 
 
 def main() -> None:

@@ -31,6 +31,9 @@ unpack() {
   python3 -c 'import sys, tarfile; tarfile.open(sys.argv[1]).extractall(sys.argv[2], filter="fully_trusted")' "$1" "$2"
 }
 
+# get URL: without curl, which the machine may lack
+get() { python3 -c 'import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1]).read().decode())' "$1"; }
+
 # The machine's own variables that a container of its own files needs too; no others are passed on.
 machine_environment() {
   env | grep -E '^(LD_LIBRARY_PATH|CUDA_HOME|CUDA_PATH|(NCCL|TORCH|NVSHMEM|CUDNN|TRITON)_[A-Z_]+)=' || true
@@ -41,7 +44,9 @@ play() {
   local log="$LAB/$1.log"
   shift
   cd "$REPO" || return
-  ANSIBLE_NOCOLOR=1 "$VENV/bin/ansible-playbook" -i "$GPU_LAB/inventory" -e "sweep_results_dir=$LAB/results" "$@" 2>&1 |
+  # The modules look for the GPU hook on the PATH, as they would find the toolkit's in /usr/bin.
+  PATH="$ENGINE/bin:$PATH" ANSIBLE_NOCOLOR=1 "$VENV/bin/ansible-playbook" -i "$GPU_LAB/inventory" "$@" \
+    -e "sweep_results_dir=$LAB/results" -e "{\"sweep_model\": {\"repo_id\": \"$MODEL\"}}" 2>&1 |
     while IFS= read -r line; do printf '[%(%T)T] %s\n' -1 "$line"; done | tee "$log"
   return "${PIPESTATUS[0]}"
 }

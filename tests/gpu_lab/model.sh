@@ -5,8 +5,6 @@ set -euo pipefail
 # shellcheck source=tests/gpu_lab/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-get() { python3 -c 'import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1]).read().decode())' "$1"; }
-
 # In RAM: neither the making nor the serving then competes with the cache for the disk.
 mkdir -p "$LAB/hub"
 mountpoint -q "$LAB/hub" || mount -t tmpfs -o size=32g gpu-lab-hub "$LAB/hub"

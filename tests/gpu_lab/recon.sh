@@ -94,7 +94,7 @@ launch() {
   fi
   say "launch $name (at most $limit s): $*"
   PATH="$ENGINE/bin:$PATH" python3 "$GPU_LAB/timed_launch.py" "$name" "$results" --limit-seconds "$limit" -- \
-    docker run -d --name "$name" "${gpu[@]}" --shm-size 8g -p 127.0.0.1:30000:30000 \
+    docker run -d --name "$name" --gpus all --shm-size 8g -p 127.0.0.1:30000:30000 \
     -v "$HUB_CACHE:/root/.cache/huggingface/hub:ro" -v "$JIT_CACHE:/root/.cache/preheat/jit" "${environment[@]}" "$IMAGE" \
     python3 -m sglang.launch_server --model-path "$MODEL" --host 0.0.0.0 --port 30000 "${server[@]}" "$@"
   local status=$?
@@ -117,16 +117,14 @@ stage_launch() {
     TORCHINDUCTOR_CACHE_DIR=inductor TRITON_CACHE_DIR=triton TVM_FFI_CACHE_DIR=tvm_ffi; do
     environment+=(-e "${pair%%=*}=$folder/${pair#*=}")
   done
-  gpu=(--gpus all)
   server=(--attention-backend triton --sampling-backend pytorch --grammar-backend none)
-  command -v nvidia-smi >/dev/null || { gpu=() server=(); }
   bash "$GPU_LAB/controller.sh" 2>&1 | tail -2
   say 'model, in the background'
   prepare_model >"$results/model.txt" 2>&1 &
   local model=$!
   time bash "$GPU_LAB/image.sh" 2>&1 | tee "$results/image.txt"
   cat "$LAB/compile.log"
-  timeout 90 "$ENGINE/bin/docker" run --rm "${gpu[@]}" "$IMAGE" python3 -c \
+  timeout 90 "$ENGINE/bin/docker" run --rm --gpus all "$IMAGE" python3 -c \
     'import torch, sglang, sgl_kernel; print("image runs:", sglang.__version__, torch.cuda.get_device_name(0))'
   wait "$model"
   cat "$results/model.txt"

@@ -18,6 +18,7 @@ left() { echo $((CALL_SECONDS - SECONDS)); }
 
 save() {
   local what=() name
+  get "$HUB_ENDPOINT/__lab__/stats" >"$LAB/hub-stats.json" 2>/dev/null
   for name in results rungs tune.log report.log ladder.log prepare.log hub-stats.json dockerd.log; do
     [ ! -e "$LAB/$name" ] || what+=("$name")
   done
@@ -28,6 +29,7 @@ trap 'save; say "end, $SECONDS s"' EXIT
 call_engine() {
   setsid nohup bash "$GPU_LAB/compile.sh" >/dev/null 2>&1 </dev/null &
   bash "$GPU_LAB/engine.sh"
+  bash "$GPU_LAB/controller.sh"
 }
 
 # watch_tune: shows the log of tune.yml until it ends, or until this call has to
@@ -68,6 +70,7 @@ call_ladder() {
     say 'report.yml'
     play report report.yml -e "@$SWEEP"
   fi
+  save # a call that outruns its limit is killed
   say ladder
   cd "$REPO" || die "no $REPO"
   PATH="$ENGINE/bin:$PATH" python3 "$GPU_LAB/ladder.py" "$LAB/results/$(sed -n 's/^sweep_name: //p' "$SWEEP")" "$LAB/rungs" "$(left)" -- \
