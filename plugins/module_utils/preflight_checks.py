@@ -1,4 +1,4 @@
-# Copyright: (c) 2026, The preheat maintainers
+# Copyright (c) 2026, The preheat maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
@@ -121,14 +121,15 @@ def _check_engine(params, facts, findings):
 def _check_images(params, facts, findings):
     for image in params["images"]:
         state = facts["images"].get(image["name"])
-        if image["pull"] != "never" or state is None or state["present"]:
+        if state is None or state["present"] or (image["pull"] != "never" and not state["refusal"]):
             continue
+        why = "may not be pulled" if image["pull"] == "never" else f"cannot be pulled ({state['refusal'].strip()})"
         near = near_names(image["name"], facts["image_tags"])
         there = f"similar ones there: {', '.join(near)}" if near else "nothing there has a similar name"
         findings.problem(
             image["variable"],
             image["name"],
-            f"the image is not on the host and may not be pulled; {there}",
+            f"the image is not on the host and {why}; {there}",
             "correct the name, bring the image there (docker load), or allow pulling it",
         )
 

@@ -1,4 +1,4 @@
-# Copyright: (c) 2026, The preheat maintainers
+# Copyright (c) 2026, The preheat maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
@@ -13,6 +13,7 @@ import socket
 from urllib.parse import quote, urlsplit
 
 from ansible_collections.preheat.fleet.plugins.module_utils.gpu_tools import find_tool
+from ansible_collections.preheat.fleet.plugins.module_utils.preflight_registry import refusal
 
 TIMEOUT_SECONDS = 60
 CDI_FOLDERS = ("/etc/cdi", "/var/run/cdi")
@@ -41,7 +42,7 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 class Engine:
-    """Reads from one engine. Every request opens a connection: there are four of them."""
+    """Reads from one engine. Every request opens a connection: there are a handful of them."""
 
     def __init__(self, docker_host):
         self.url = urlsplit(docker_host)
@@ -54,15 +55,27 @@ class Engine:
 
     def get(self, path):
         """Return the JSON document at a path, or None if the engine has no such thing."""
+        status, text = self.ask(path)
+        if status == http.client.NOT_FOUND:
+            return None
+        if status != http.client.OK:
+            raise EngineError("strange", f"GET {path} gave status {status}: {text[:200]}")
+        try:
+            return json.loads(text)
+        except ValueError as error:
+            raise EngineError("strange", f"GET {path} gave no JSON: {text[:200]}") from error
+
+    def ask(self, path, headers=None):
+        """Return the status and the text of a GET."""
         connection = (
             _UnixConnection(self.url.path)
             if self.is_local
             else http.client.HTTPConnection(self.url.hostname, self.url.port or 2375, timeout=TIMEOUT_SECONDS)
         )
         try:
-            connection.request("GET", path)
+            connection.request("GET", path, headers=headers or {})
             response = connection.getresponse()
-            body = response.read()
+            return response.status, response.read().decode("utf-8", "replace")
         except FileNotFoundError as error:
             raise EngineError("stopped" if find_tool("dockerd") else "missing", str(error)) from error
         except PermissionError as error:
@@ -71,15 +84,6 @@ class Engine:
             raise EngineError("stopped" if self.is_local else "unreachable", str(error)) from error
         finally:
             connection.close()
-        if response.status == http.client.NOT_FOUND:
-            return None
-        text = body.decode("utf-8", "replace")
-        if response.status != http.client.OK:
-            raise EngineError("strange", f"GET {path} gave status {response.status}: {text[:200]}")
-        try:
-            return json.loads(text)
-        except ValueError as error:
-            raise EngineError("strange", f"GET {path} gave no JSON: {text[:200]}") from error
 
 
 def engine_facts(docker_host, image_names, cdi_folders=CDI_FOLDERS):
@@ -89,7 +93,7 @@ def engine_facts(docker_host, image_names, cdi_folders=CDI_FOLDERS):
     info = engine.get("/info")
     if not isinstance(version, dict) or not isinstance(info, dict):
         raise EngineError("strange", "what answers has no /version and /info")
-    images = {name: _image(engine.get(f"/images/{quote(name, safe='/:@')}/json")) for name in image_names}
+    images = {name: _image(engine, name) for name in image_names}
     tags = []
     if not all(image["present"] for image in images.values()):
         tags = [tag for image in engine.get("/images/json") or [] for tag in image.get("RepoTags") or []]
@@ -106,9 +110,15 @@ def engine_facts(docker_host, image_names, cdi_folders=CDI_FOLDERS):
     }
 
 
-def _image(document):
-    document = document or {}
-    return {"present": bool(document), "id": document.get("Id"), "size_bytes": document.get("Size")}
+def _image(engine, name):
+    """An image of the host; of one that is not there, why it could not be pulled (None: that is not known)."""
+    document = engine.get(f"/images/{quote(name, safe='/:@')}/json") or {}
+    return {
+        "present": bool(document),
+        "id": document.get("Id"),
+        "size_bytes": document.get("Size"),
+        "refusal": "" if document else refusal(engine, name),
+    }
 
 
 def _has_cdi(info, folders):

@@ -1,6 +1,6 @@
 #!/usr/bin/python
 
-# Copyright: (c) 2026, The preheat maintainers
+# Copyright (c) 2026, The preheat maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
@@ -241,7 +241,9 @@ facts:
       description: Whether the engine knows GPUs as CDI devices.
       type: bool
     images:
-      description: For each of O(images) whether it is C(present), its C(id) and C(size_bytes).
+      description:
+        - For each of O(images) whether it is C(present), its C(id) and C(size_bytes), and the C(refusal) of the registry
+          where it could not be pulled (null where that is not known).
       type: dict
     image_tags:
       description: All images of the engine, if one was not there.

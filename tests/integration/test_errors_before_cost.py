@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import yaml
-from conftest import HOSTS, ROOT
+from lab_fleet import HOSTS, ROOT
 
 LAB_SWEEP = yaml.safe_load((ROOT / "tests/lab/sweep.yml").read_text())
 

@@ -9,7 +9,7 @@ import subprocess
 import time
 
 import yaml
-from conftest import HOSTS, ROOT
+from lab_fleet import HOSTS, ROOT
 
 LAB_SWEEP = yaml.safe_load((ROOT / "tests/lab/sweep.yml").read_text())
 TRIALS = 8

@@ -8,7 +8,7 @@ import re
 
 import pytest
 import yaml
-from conftest import HOSTS, ROOT
+from lab_fleet import HOSTS, ROOT
 
 REPO = "preheat-lab/tiny-llama"
 TOKEN = "hf_LabTokenThatMustNeverShow"

@@ -91,7 +91,9 @@ def test_a_good_host_has_nothing():
     assert found(parameters(), facts()) == ([], [])
 
 
-NOT_THERE = {"lmsysorg/sglang:v1": {"present": False, "size_bytes": None}}
+NOT_THERE = {"lmsysorg/sglang:v1": {"present": False, "size_bytes": None, "refusal": ""}}
+REFUSED = {"lmsysorg/sglang:v1": {"present": False, "size_bytes": None, "refusal": "manifest unknown"}}
+SMALL = [{"name": "lmsysorg/sglang:v1", "pull": "missing", "size_bytes": 0, "variable": "sweep_image"}]
 PULLED = [{"name": "lmsysorg/sglang:v1", "pull": "missing", "size_bytes": 90 * GB, "variable": "sweep_image"}]
 
 
@@ -128,6 +130,7 @@ PULLED = [{"name": "lmsysorg/sglang:v1", "pull": "missing", "size_bytes": 90 * G
             "become",
         ),
         ({}, facts(missing_bytes=99 * GB + 1), "cache_dir", "100.0 GB are free where 100.0 GB are needed", "larger"),
+        ({"images": SMALL}, facts(images=REFUSED), "sweep_image", "cannot be pulled (manifest unknown)", "docker load"),
         ({"images": PULLED}, facts(images=NOT_THERE), "cache_dir", "90.0 GB for images to pull", "free some space"),
         ({}, facts(gpus=[], gpu_vendor="none"), "gpus_needed", "the host has 0", "fewer"),
         ({}, facts(gpus=[gpu(0)]), "gpus_needed", "2 GPU(s) are needed, the host has 1", "fewer"),

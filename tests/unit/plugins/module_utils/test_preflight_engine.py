@@ -76,8 +76,8 @@ def test_facts_over_a_unix_socket(engine, tmp_path):
         "has_nvidia_runtime": False,
         "has_cdi": False,
         "images": {
-            IMAGE: {"present": True, "id": "sha256:abc", "size_bytes": 2460000000},
-            "missing:1": {"present": False, "id": None, "size_bytes": None},
+            IMAGE: {"present": True, "id": "sha256:abc", "size_bytes": 2460000000, "refusal": ""},
+            "missing:1": {"present": False, "id": None, "size_bytes": None, "refusal": "null"},
         },
         "image_tags": ["debian:bookworm", IMAGE],
     }
