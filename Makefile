@@ -14,10 +14,12 @@ demo: lab ## the main job for real, on the fleet in containers: warm, tune, repo
 
 test: lint unit integration ## everything CI runs
 
-lint: venv-dev ## ruff, ansible-lint, mypy
+lint: venv-dev ## ruff, ansible-lint, mypy, shellcheck
 	ruff check .
 	ansible-lint --offline --profile production
-	MYPYPATH=.collections mypy --namespace-packages --explicit-package-bases plugins
+	mypy
+	@if command -v shellcheck >/dev/null; then shellcheck --severity warning $$(git ls-files '*.sh' .ci/run); \
+	else echo "shellcheck is not installed: the shell scripts were not checked" >&2; fi
 
 unit: venv-dev ## the unit tests, in seconds
 	python -m pytest tests/unit

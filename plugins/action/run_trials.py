@@ -1,5 +1,6 @@
-# Copyright: preheat contributors
+# Copyright (c) 2026, The preheat maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Action plugin: one slot's worker. Claims trials of a sweep and runs them until none is left."""
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class ActionModule(ActionBase):
         plan, slot = self._args["plan"], self._args["slot"]
         versions = {"preheat": preheat_version(), "ansible": ansible_version}
         self._sweep_out()
-        done = []
+        done: list[dict[str, Any]] = []
         while True:
             claim = study.claim(slot["name"])
             if claim is None:

@@ -1,5 +1,6 @@
-# Copyright: preheat contributors
+# Copyright (c) 2026, The preheat maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Action plugin: check every variable of a sweep and plan it, before any host is asked."""
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class ActionModule(ActionBase):
         given = {name: self._templar.template(variables[name]) for name in options if name in variables}
         coerced, mistyped = sweep_plan.check_types(options, given)
         problems += mistyped
-        plan = {}
+        plan: dict[str, Any] = {}
         if not mistyped:
             sweep = {name.removeprefix("sweep_"): value for name, value in coerced.items()}
             problems += sweep_plan.check_sweep(sweep)

@@ -1,5 +1,6 @@
-# Copyright: preheat contributors
+# Copyright (c) 2026, The preheat maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """A repo in the Hugging Face cache of a host, in the layout that huggingface_hub 1.x and 2.x share.
 
     blobs/<etag>  snapshots/<commit>/<path> -> blob  refs/<revision>  trees/<commit>.json

@@ -1,5 +1,6 @@
-# Copyright: preheat contributors
+# Copyright (c) 2026, The preheat maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The Hub, asked through huggingface_hub 1.x or 2.x, with patience for errors that pass and plain words for others.
 
 The library itself gives up at once on a 5xx, and accepts a file of the right size with wrong bytes; see

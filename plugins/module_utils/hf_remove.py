@@ -1,5 +1,6 @@
-# Copyright: preheat contributors
+# Copyright (c) 2026, The preheat maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Take a snapshot, or a whole repo, out of the Hugging Face cache. No network.
 
 Not huggingface_hub's delete_revisions: that skips repos with a damaged snapshot, which are the ones to be rid of.

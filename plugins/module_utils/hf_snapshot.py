@@ -1,5 +1,6 @@
-# Copyright: preheat contributors
+# Copyright (c) 2026, The preheat maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """One snapshot on one host: find out what is missing or damaged, then fetch just that.
 
 Order of writes: the Hub's listing (so that everybody can see what is still missing), the files, refs/<revision>.

@@ -1,5 +1,6 @@
-# Copyright: preheat contributors
+# Copyright (c) 2026, The preheat maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What a snapshot of a revision consists of, asked of the Hub and of no cache; for modules and for the controller."""
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 #!/usr/bin/python
-# Copyright: preheat contributors
+# Copyright (c) 2026, The preheat maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Documentation of the action plugin run_trials; it runs on the controller."""
 
 from __future__ import annotations

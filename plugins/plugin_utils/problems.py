@@ -1,5 +1,6 @@
-# Copyright: preheat contributors
+# Copyright (c) 2026, The preheat maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Problems: what is wrong with the input, said before anything expensive starts.
 
 A problem is a dict ``{host, variable, value, message, remedy}``; ``host`` is empty for the controller's own.

@@ -1,5 +1,6 @@
-# Copyright: preheat contributors
+# Copyright (c) 2026, The preheat maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The study of a sweep: Optuna's, in a journal that is derived from the trials' records.
 
 Records are the truth (``trials/NNNN/trial.json``, written durably before anything else is told). The journal is the
@@ -22,7 +23,8 @@ from typing import Any
 import optuna
 from ansible.errors import AnsibleError
 from optuna.distributions import CategoricalDistribution
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalStorage
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from ansible_collections.preheat.fleet.plugins.plugin_utils import records, scoring
@@ -54,13 +56,17 @@ class _FileLock:
         self._stream.close()
 
 
+def _journal(folder: Path) -> JournalStorage:
+    lock: Any = _FileLock(folder / "study.journal.lock")  # Optuna exports no class that it could be derived from
+    return JournalStorage(JournalFileBackend(str(folder / "study.journal"), lock_obj=lock))
+
+
 class SweepStudy:
     """Claim trials and tell their end; each slot's process opens its own."""
 
     def __init__(self, sweep_dir: str | Path) -> None:
         folder = Path(sweep_dir)
-        backend = JournalFileBackend(str(folder / "study.journal"), lock_obj=_FileLock(folder / "study.journal.lock"))
-        self._storage = optuna.storages.JournalStorage(backend)
+        self._storage = _journal(folder)
         self.study = optuna.load_study(study_name=folder.name, storage=self._storage)
 
     def claim(self, slot: str) -> dict[str, Any] | None:
@@ -128,16 +134,12 @@ def open_study(
             done[point["key"]] = record
 
     (folder / "study.journal").unlink(missing_ok=True)
-    backend = JournalFileBackend(str(folder / "study.journal"), lock_obj=_FileLock(folder / "study.journal.lock"))
-    study = optuna.create_study(
-        study_name=folder.name,
-        storage=optuna.storages.JournalStorage(backend),
-        direction=scoring.direction_of(plan["objective"]),
-    )
+    direction = StudyDirection[scoring.direction_of(plan["objective"]).upper()]
+    study = optuna.create_study(study_name=folder.name, storage=_journal(folder), direction=direction)
     for point in points:
-        record = done.get(point["key"])
-        if record and not (retry_failed and record["status"] == "failed") and record["status"] != "infeasible":
-            study.add_trial(_finished(point, record, points))
+        earlier = done.get(point["key"])
+        if earlier and not (retry_failed and earlier["status"] == "failed") and earlier["status"] != "infeasible":
+            study.add_trial(_finished(point, earlier, points))
         else:
             study.add_trial(_waiting(_with_params(point, points), point, 1))
     return {"waiting": len(study.get_trials(states=(TrialState.WAITING,))), "finished": len(done)}
@@ -198,8 +200,8 @@ def _finished(point: dict[str, Any], record: dict[str, Any], points: list[dict[s
 def _own(folder: Path) -> None:
     """Make this run of ansible-playbook the only one that drives the sweep."""
     file = folder / "owner.json"
-    me = {"controller": socket.gethostname(), "pid": os.getppid()}
-    me["started"] = _process_start(me["pid"])
+    pid = os.getppid()
+    me = {"controller": socket.gethostname(), "pid": pid, "started": _process_start(pid)}
     with contextlib.suppress(FileNotFoundError):
         owner = json.loads(file.read_text())
         same_machine = owner["controller"] == me["controller"]

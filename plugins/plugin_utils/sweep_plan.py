@@ -1,5 +1,6 @@
-# Copyright: preheat contributors
+# Copyright (c) 2026, The preheat maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The plan of a sweep: its variables checked, its workloads spelled out, its slots counted.
 
 Pure functions on plain data. The single source of names and types is the argument specification of the roles.
@@ -109,7 +110,7 @@ def check_workloads(workloads: list[dict[str, Any]]) -> list[Problem]:
         for key in ("input_tokens", "output_tokens", "num_prompts"):
             if workload.get(key) is not None and workload[key] < 1:
                 found.append(problem(f"{at}.{key}", workload[key], "is below 1.", "Give a whole number from 1."))
-        loads = {key: workload.get(key) for key in ("concurrency", "request_rate") if workload.get(key)}
+        loads = {key: workload[key] for key in ("concurrency", "request_rate") if workload.get(key)}
         if len(loads) != 1:
             remedy = "Give one of the two: a number, or a list of numbers."
             found.append(problem(at, loads or name, "needs either concurrency or request_rate.", remedy))

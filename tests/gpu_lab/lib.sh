@@ -1,5 +1,6 @@
 # Sourced by every script here: where things are on the machine, and a clock for the log.
 # shellcheck shell=bash
+# shellcheck disable=SC2034  # the variables are for the scripts that source this
 
 GPU_LAB="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 REPO="$(cd "$GPU_LAB/../.." && pwd)"

@@ -43,7 +43,7 @@ pack_sglang() {
   mkdir -p "$out/s"
   "$PYTHON" -m pip install -q --no-deps --no-compile --only-binary=:all: --target "$site" -r "$here/sglang.txt"
   # FlashAttention 3 (1.8 GB) and the sm100 build would not travel; other attention backends do without.
-  rm -rf "$site"/sgl_kernel/{flash_ops.abi3.so,sm100} "$site"/{bin,share,include}
+  rm -rf "${site:?}"/sgl_kernel/{flash_ops.abi3.so,sm100} "${site:?}"/{bin,share,include}
   PYTHONPATH="$site" "$PYTHON" "$here/make_tokenizer.py" "$out/s/tok" "$("$PYTHON" -c 'import os; print(os.path.dirname(os.__file__))')"
   find "$work/sglang" -name __pycache__ -prune -exec rm -rf {} +
   tar -C "$work/sglang" -c site | compress "$out/s/site.tar.xz"
