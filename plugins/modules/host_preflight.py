@@ -242,8 +242,8 @@ facts:
       type: bool
     images:
       description:
-        - For each of O(images) whether it is C(present), its C(id) and C(size_bytes), and the C(refusal) of the registry
-          where it could not be pulled (null where that is not known).
+        - For each of O(images) whether it is C(present), its C(id) and C(size_bytes), and the C(refusal) of the
+          registry where it could not be pulled (null where that is not known).
       type: dict
     image_tags:
       description: All images of the engine, if one was not there.
