@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import difflib
-
 RATES = (
     "requests_per_second",
     "input_tokens_per_second",
@@ -29,9 +27,3 @@ def natural_direction(name):
     if name == "concurrency_mean":
         return None
     return "minimize" if name.endswith("_seconds") else "maximize"
-
-
-def closest(name):
-    """The known metric that was probably meant, or None."""
-    matches = difflib.get_close_matches(str(name), NAMES, n=1, cutoff=0.5)
-    return matches[0] if matches else None

@@ -15,6 +15,7 @@ from typing import Any
 from ansible_collections.preheat.fleet.plugins.module_utils import bench_metrics
 from ansible_collections.preheat.fleet.plugins.plugin_utils import records as trial_records
 from ansible_collections.preheat.fleet.plugins.plugin_utils import scoring
+from ansible_collections.preheat.fleet.plugins.plugin_utils.sweep_objective import check_objective, check_slo
 
 Record = Mapping[str, Any]
 
@@ -51,7 +52,7 @@ def build(plan: Mapping[str, Any], found: Iterable[Record]) -> dict[str, Any]:
 def rescored(plan: Mapping[str, Any], found: Iterable[Record]) -> list[dict[str, Any]]:
     """The records, scored by the plan's objective and SLOs: those may have changed since a trial ran."""
     objective = plan.get("objective")
-    if not objective or scoring.check_objective(objective) or scoring.check_slo(plan.get("slo")):
+    if not objective or check_objective(objective) or check_slo(plan.get("slo")):
         return [dict(record) for record in found]
     return [dict(record) | scoring.score_trial(record, objective, plan.get("slo")) for record in found]
 

@@ -17,8 +17,8 @@ from typing import Any
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
-from ansible_collections.preheat.fleet.plugins.plugin_utils import scoring
 from ansible_collections.preheat.fleet.plugins.plugin_utils.problems import Problem, did_you_mean, problem
+from ansible_collections.preheat.fleet.plugins.plugin_utils.sweep_objective import check_objective, check_slo
 from ansible_collections.preheat.fleet.plugins.plugin_utils.sweep_space import check_space
 
 ROLES = Path(__file__).parents[2] / "roles"
@@ -89,8 +89,8 @@ def check_sweep(sweep: dict[str, Any]) -> list[Problem]:
         )
     found += check_space(sweep["server"])
     found += check_workloads(sweep["workloads"])
-    found += scoring.check_objective(sweep["objective"])
-    found += scoring.check_slo(sweep["slo"])
+    found += check_objective(sweep["objective"])
+    found += check_slo(sweep["slo"])
     return found
 
 

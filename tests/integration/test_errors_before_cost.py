@@ -40,7 +40,7 @@ def test_everything_wrong_is_in_one_message(run):
     message = output[output.index("problems found; nothing was downloaded or launched") :]
     for text in (
         "sweep_server.base.tp-size", "sweep_server.space.a", "sweep_objective.metric",
-        "Did you mean output_tokens_per_second?", "sweep_modle", "Did you mean 'sweep_model'?",
+        "Did you mean 'output_tokens_per_second'?", "sweep_modle", "Did you mean 'sweep_model'?",
         "[gpu2] gpu_host_docker_host", "[gpu9] ansible_host", "is unreachable",
     ):  # fmt: skip
         assert text in message, text

@@ -9,74 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.preheat.fleet.plugins.plugin_utils import scoring
+from ansible_collections.preheat.fleet.plugins.plugin_utils.sweep_objective import DIRECTIONS
 
 TOKENS = {"metric": "output_tokens_per_second"}
 
 
 def points(*rates, name="chat"):
     return [synthetic.workload(name, 2**index, rate) for index, rate in enumerate(rates)]
-
-
-@pytest.mark.parametrize(
-    ("objective", "variable", "says"),
-    [
-        (None, "sweep_objective", "is not a mapping"),
-        ("ttft_p99_seconds", "sweep_objective", "is not a mapping"),
-        ({}, "sweep_objective.metric", "is missing"),
-        ({"metric": "output_tokens_per_sec"}, "sweep_objective.metric", "Did you mean output_tokens_per_second?"),
-        ({"metric": "ttft_p99"}, "sweep_objective.metric", "Did you mean ttft_p99_seconds?"),
-        ({"metric": "ttft_p99_seconds_per_gpu"}, "sweep_objective.metric", "names no metric"),
-        ({"metric": ["a"]}, "sweep_objective.metric", "names no metric"),
-        (TOKENS | {"direction": "up"}, "sweep_objective.direction", "maximize, minimize"),
-        (TOKENS | {"direction": "minimize"}, "sweep_objective.direction", "Use maximize"),
-        ({"metric": "ttft_p99_seconds", "direction": "maximize"}, "sweep_objective.direction", "Use minimize"),
-        (TOKENS | {"weight": 2}, "sweep_objective.weight", "Allowed: metric, direction"),
-    ],
-)
-def test_wrong_objective(objective, variable, says):
-    (problem,) = scoring.check_objective(objective)
-    assert problem["variable"] == variable
-    assert says in f"{problem['message']} {problem['remedy']}"
-
-
-@pytest.mark.parametrize(
-    "objective",
-    [
-        TOKENS,
-        {"metric": "output_tokens_per_second_per_gpu", "direction": "maximize"},
-        {"metric": "e2e_p95_seconds", "direction": "minimize"},
-        {"metric": "concurrency_mean", "direction": "minimize"},
-    ],
-)
-def test_right_objective(objective):
-    assert scoring.check_objective(objective) == []
-
-
-@pytest.mark.parametrize(
-    ("slo", "variables"),
-    [
-        (None, []),
-        ({}, []),
-        (synthetic.SLO, []),
-        ({"output_tokens_per_second": {"min": 10, "max": 20}}, []),
-        ([], ["sweep_slo"]),
-        ({"ttft_p99": {"max": 1}}, ["sweep_slo.ttft_p99"]),
-        ({"ttft_p99_seconds": 1}, ["sweep_slo.ttft_p99_seconds"]),
-        ({"ttft_p99_seconds": {}}, ["sweep_slo.ttft_p99_seconds"]),
-        ({"ttft_p99_seconds": {"max": "1s"}}, ["sweep_slo.ttft_p99_seconds.max"]),
-        ({"ttft_p99_seconds": {"max": math.nan}}, ["sweep_slo.ttft_p99_seconds.max"]),
-        ({"ttft_p99_seconds": {"max": True}}, ["sweep_slo.ttft_p99_seconds.max"]),
-        ({"ttft_p99_seconds": {"max": -1}}, ["sweep_slo.ttft_p99_seconds.max"]),
-        ({"ttft_p99_seconds": {"max": 1, "hard": "yes"}}, ["sweep_slo.ttft_p99_seconds.hard"]),
-        ({"ttft_p99_seconds": {"max": 1, "min": 2}}, ["sweep_slo.ttft_p99_seconds"]),
-        (
-            {"ttft_p99_seconds": {"maximum": 1}, "nonsense": {"max": 1}},
-            ["sweep_slo.ttft_p99_seconds.maximum", "sweep_slo.ttft_p99_seconds", "sweep_slo.nonsense"],
-        ),
-    ],
-)
-def test_check_slo(slo, variables):
-    assert [problem["variable"] for problem in scoring.check_slo(slo)] == variables
 
 
 @pytest.mark.parametrize(
@@ -213,7 +152,7 @@ def test_a_failed_request_never_improves_a_score(values, objective, data):
 
 @settings(deadline=None)
 @given(
-    st.lists(st.tuples(rates, st.booleans()), min_size=1, max_size=6), st.sampled_from(scoring.DIRECTIONS), st.data()
+    st.lists(st.tuples(rates, st.booleans()), min_size=1, max_size=6), st.sampled_from(DIRECTIONS), st.data()
 )
 def test_order_never_changes_the_winner(values, direction, data):
     trials = [
