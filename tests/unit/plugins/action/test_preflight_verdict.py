@@ -1,0 +1,116 @@
+"""The verdict: all problems of all hosts in one message, or the plan with its points and slots."""
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.preheat.fleet.plugins.action import preflight_verdict
+from ansible_collections.preheat.fleet.plugins.plugin_utils.problems import problem
+
+DISK = problem("model_cache_dir", "/cache", "has too little space.", "Free 1 GB.")
+
+
+def gpus(count, name="H100"):
+    return [{"index": index, "uuid": f"GPU-{index}", "name": name} for index in range(count)]
+
+
+def report(*problems, found=()):
+    return {"problems": list(problems), "facts": {"gpus": list(found)}}
+
+
+def plan(most=1, **server):
+    return {"name": "s", "server": {"base": {}, "space": {"a": [1, 2]}, **server}, "gpus_most": most}
+
+
+@pytest.fixture
+def judge(make_action):
+    """The verdict on what hosts reported (``{host: gpu_host_preflight_result or None}``)."""
+
+    def run(reports, forks=50, **args):
+        hostvars = {host: {"gpu_host_preflight_result": said} if said else {} for host, said in reports.items()}
+        action = make_action(preflight_verdict.ActionModule, hosts=list(reports), **args)
+        return action.run(task_vars={"hostvars": hostvars, "ansible_forks": forks})
+
+    return run
+
+
+def test_no_problems_without_a_sweep(judge):
+    assert judge({"gpu1": report(), "gpu2": report()}) == {"changed": False, "plan": {}}
+
+
+def test_points_and_slots(judge):
+    verdict = judge({"gpu1": report(found=gpus(2)), "gpu2": report(found=gpus(1))}, plan=plan())["plan"]
+    assert [slot["name"] for slot in verdict["slots"]] == ["gpu1/0", "gpu1/1", "gpu2/0"]
+    assert [gpu["index"] for gpu in verdict["slots"][1]["members"][0]["gpus"]] == [1]
+    assert (verdict["launches"], len(verdict["feasible"]), verdict["infeasible"]) == (2, 2, [])
+
+
+def test_slots_on_cpus(judge):
+    wanted = plan(most=0, base={"device": "cpu"})
+    verdict = judge({"gpu1": report(found=gpus(8))}, plan=wanted, cpu_slots_per_host=2)["plan"]
+    assert [slot["members"][0] for slot in verdict["slots"]] == [{"host": "gpu1", "gpus": []}] * 2
+
+
+def test_points_that_no_slot_holds_are_infeasible(judge):
+    wanted = plan(most=4, space={"tp_size": [1, 4]})
+    verdict = judge({"gpu1": report(found=gpus(2))}, plan=wanted)["plan"]
+    assert [point["params"] for point in verdict["feasible"]] == [{"tp_size": 1}]
+    assert [point["reason"] for point in verdict["infeasible"]] == ["needs 4 GPUs, a slot has 2"]
+    assert (verdict["launches"], verdict["slot_gpus"]) == (1, 2)
+
+
+def test_equal_problems_of_hosts_are_said_once(judge):
+    own = problem("gpu_host_venv", "/x", "is damaged.", "Remove it.")
+    verdict = judge({"gpu1": report(DISK), "gpu2": report(DISK, own), "gpu3": report()})
+    assert verdict["failed"]
+    assert verdict["msg"].splitlines() == [
+        "2 problems found; nothing was downloaded or launched.",
+        "  [gpu1, gpu2] model_cache_dir = '/cache': has too little space. Free 1 GB.",
+        "  [gpu2] gpu_host_venv = '/x': is damaged. Remove it.",
+    ]
+
+
+def test_problems_of_the_plan_stand_with_those_of_the_hosts(judge):
+    planned = problem("sweep_name", "a/b", "cannot be a folder's name.", "Use letters.")
+    message = judge({"gpu1": report(DISK)}, problems=[planned])["msg"]
+    assert "[controller] sweep_name = 'a/b'" in message
+    assert "[gpu1] model_cache_dir" in message
+
+
+@pytest.mark.parametrize(
+    ("reported", "expected"),
+    [
+        ({"unreachable": True, "msg": "No route to host"}, ["[gpu1] ansible_host", "is unreachable: No route to host"]),
+        ({"failed": True, "msg": "no python"}, ["[gpu1] ansible_host", "could not be inspected: no python", "-v"]),
+        (None, ["[gpu1] ansible_host", "could not be inspected: no answer"]),
+    ],
+)
+def test_a_host_that_could_not_be_asked_is_a_problem(judge, reported, expected):
+    verdict = judge({"gpu1": reported, "gpu2": report(DISK)}, plan=plan())
+    assert verdict["failed"]
+    for text in [*expected, "[gpu2] model_cache_dir"]:
+        assert text in verdict["msg"]
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted", "args", "expected"),
+    [
+        (gpus(1), plan(where=["a > 2"]), {}, ["sweep_server", "leaves no point to launch: where: a > 2"]),
+        (gpus(1), plan(most=2, base={"tp_size": 2}), {}, ["leaves no point", "needs 2 GPUs, a slot has 1"]),
+        (gpus(2), plan(), {"slot_gpus": 4}, ["sweep_slot_gpus = 4", "Lower sweep_slot_gpus"]),
+        ([*gpus(1), *gpus(1, "A100")], plan(), {}, ["have unequal GPUs (A100: gpu1; H100: gpu1)"]),
+    ],
+)
+def test_a_plan_that_these_hosts_cannot_run(judge, found, wanted, args, expected):
+    verdict = judge({"gpu1": report(found=found)}, plan=wanted, **args)
+    assert verdict["failed"]
+    for text in expected:
+        assert text in verdict["msg"], verdict["msg"]
+
+
+@pytest.mark.parametrize(("forks", "failed"), [(1, True), (2, False), (50, False)])
+def test_every_slot_needs_a_fork(judge, forks, failed):
+    verdict = judge({"gpu1": report(found=gpus(2))}, plan=plan(), forks=forks)
+    assert verdict.get("failed", False) is failed
+    if failed:
+        assert "forks = 1: are too few for 2 slots. Run with --forks 2" in verdict["msg"]

@@ -1,0 +1,179 @@
+"""The plan: which variables are refused, where the endpoint and the token come from, and what a rerun keeps."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from ansible.template import trust_as_template
+
+from ansible_collections.preheat.fleet.plugins.action import sweep_plan
+
+COMMIT = "c" * 40
+MANIFEST = {
+    "commit": COMMIT,
+    "files": [
+        {"path": "model.safetensors", "size": 900, "sha256": "f" * 64},
+        {"path": "config.json", "size": 100, "git_sha1": "e" * 40},
+    ],
+    "bytes_total": 1000,
+}
+SWEEP = {
+    "sweep_name": "s",
+    "sweep_model": {"repo_id": "o/m"},
+    "sweep_image": "i:1",
+    "sweep_server": {"space": {"tp_size": [1, 2], "a": [1, 2]}},
+    "sweep_workloads": [{"name": "chat", "input_tokens": 8, "output_tokens": 4, "concurrency": [1, 8]}],
+    "sweep_objective": {"metric": "output_tokens_per_second"},
+    "sweep_slo": {},
+}
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """The Hub's answer, and in ``asked`` what it was asked."""
+    asked = []
+
+    def resolve(**question):
+        asked.append(question)
+        return MANIFEST
+
+    monkeypatch.setattr(sweep_plan.hf_tree, "resolve", resolve)
+    return asked
+
+
+@pytest.fixture
+def unreachable_hub(monkeypatch):
+    def resolve(**question):
+        raise sweep_plan.hf_tree.HubError("unreachable", "The Hub does not answer.", "Check model_cache_endpoint.")
+
+    monkeypatch.setattr(sweep_plan.hf_tree, "resolve", resolve)
+
+
+@pytest.fixture
+def plan(make_action, tmp_path):
+    """Plan with these variables; ``hosts`` maps a host to its own."""
+
+    def run(hosts=None, sweep=True, **variables):
+        hosts = {"gpu1": {}} if hosts is None else hosts
+        everywhere = {"sweep_results_dir": str(tmp_path), **(SWEEP if sweep else {}), **variables}
+        task_vars = {**everywhere, "hostvars": {host: {**everywhere, **own} for host, own in hosts.items()}}
+        action = make_action(sweep_plan.ActionModule, task_vars, hosts=list(hosts), sweep=sweep)
+        result = action.run(task_vars=task_vars)
+        assert result["changed"] is False
+        return result["plan"], result["problems"]
+
+    return run
+
+
+def said(problems):
+    return [(item["host"], item["variable"]) for item in problems]
+
+
+def test_a_plan(plan, hub, tmp_path):
+    made, problems = plan()
+    assert problems == []
+    assert made["commit"] == COMMIT
+    assert (made["points"], made["gpus_least"], made["gpus_most"]) == (4, 1, 2)
+    assert made["sweep_dir"] == str(tmp_path / "s")
+    assert [point["point"] for point in made["workload_points"]] == ["chat/c1", "chat/c8"]
+    assert [file["etag"] for file in made["files"]] == ["f" * 64, "e" * 40]
+    assert made["gpu_memory_bytes"] == 500, "the weights, spread over the most GPUs that a point uses"
+    json.dumps(made)
+
+
+@pytest.mark.parametrize(
+    ("hosts", "variables", "expected"),
+    [
+        ({"gpu1": {}}, {"sweep_modle": 1}, [("", "sweep_modle")]),
+        ({"gpu1": {}, "gpu2": {"model_cache_dri": "/x"}}, {}, [("gpu2", "model_cache_dri")]),
+        ({"gpu1": {"gpu_host_x": 1}, "gpu2": {"gpu_host_x": 1}}, {}, [("gpu1", "gpu_host_x"), ("gpu2", "gpu_host_x")]),
+        # given for everything: once, not for each host again
+        ({"gpu1": {}, "gpu2": {}}, {"sweep_report_foo": 1}, [("", "sweep_report_foo")]),
+        ({"gpu1": {"somebody_elses": 1}}, {"my_sweep": 1}, []),
+    ],
+)
+def test_variables_that_no_role_documents(plan, hub, hosts, variables, expected):
+    _plan, problems = plan(hosts, **variables)
+    assert said(problems) == expected
+    assert all(item["remedy"] for item in problems)
+
+
+def test_they_are_problems_without_a_sweep_too(plan):
+    made, problems = plan(sweep=False, sglang_server_prot=1)
+    assert made == {}
+    assert said(problems) == [("", "sglang_server_prot")]
+    assert "sglang_server_port" in problems[0]["remedy"]
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"sweep_workloads": "chat"}, {"sweep_workloads"}),
+        ({"sweep_server": {"bsae": {}}, "sweep_image": None}, {"sweep_server", "sweep_image"}),
+        ({"sweep_name": "a/b", "sweep_slo": {"ttft": {"max": 1}}}, {"sweep_name", "sweep_slo.ttft"}),
+        ({"sweep_name": "a/b", "sweep_imgae": 1}, {"sweep_name", "sweep_imgae"}),
+    ],
+)  # fmt: skip
+def test_all_problems_come_at_once_and_without_a_look_at_the_hub(plan, hub, variables, expected):
+    made, problems = plan(**variables)
+    assert {variable for _host, variable in said(problems)} == expected
+    assert (made, hub) == ({}, [])
+
+
+def test_no_hosts(plan, hub):
+    made, problems = plan(hosts={})
+    assert said(problems) == [("", "gpu_hosts")]
+    assert (made, hub) == ({}, [])
+
+
+def test_variables_are_templated(plan, hub):
+    made, problems = plan(sweep_name=trust_as_template("{{ kind }}-1"), kind="chat")
+    assert (problems, made["name"]) == ([], "chat-1")
+
+
+def test_the_hub_is_asked_as_the_hosts_ask_it(plan, hub):
+    plan(hosts={"gpu1": {"model_cache_endpoint": "http://mirror", "model_cache_token": "hf_x"}, "gpu2": {}})
+    assert (hub[0]["endpoint"], hub[0]["token"]) == ("http://mirror", "hf_x")
+    assert (hub[0]["repo_id"], hub[0]["revision"]) == ("o/m", "main")
+
+
+@pytest.mark.parametrize("given", [{}, {"model_cache_endpoint": "", "model_cache_token": ""}])
+def test_empty_means_the_default(plan, hub, given):
+    plan(hosts={"gpu1": given})
+    assert (hub[0]["endpoint"], hub[0]["token"]) == (None, None)
+
+
+def test_the_token_is_not_in_the_plan(plan, hub):
+    made, _problems = plan(hosts={"gpu1": {"model_cache_token": "hf_x"}})
+    assert "hf_x" not in json.dumps(made)
+
+
+def test_a_hub_that_does_not_answer_is_a_problem(plan, unreachable_hub):
+    _plan, problems = plan()
+    assert said(problems) == [("", "sweep_model")]
+    assert problems[0]["remedy"] == "Check model_cache_endpoint."
+
+
+def test_but_not_if_the_commit_is_named(plan, unreachable_hub):
+    made, problems = plan(sweep_model={"repo_id": "o/m", "revision": COMMIT})
+    assert (problems, made["commit"]) == ([], COMMIT)
+
+
+def test_a_sweep_that_was_begun_keeps_its_commit_and_asks_no_hub(plan, hub, tmp_path):
+    begun, _problems = plan()
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "sweep.json").write_text(json.dumps({**begun, "commit": "d" * 40}))
+    hub.clear()
+    made, problems = plan()
+    assert (problems, made["commit"], made["files"]) == ([], "d" * 40, begun["files"])
+    assert hub == []
+
+
+def test_a_sweep_that_was_begun_with_another_model(plan, hub, tmp_path):
+    begun, _problems = plan()
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "sweep.json").write_text(json.dumps(begun))
+    _plan, problems = plan(sweep_model={"repo_id": "o/other"})
+    assert said(problems) == [("", "sweep_model")]
+    assert "sweep_name" in problems[0]["remedy"]
