@@ -74,6 +74,9 @@ class ActionModule(ActionBase):
             except AnsibleConnectionFailure as exc:
                 self._lost(study, claim, run, exc)
                 raise
+            except Exception:
+                study.abandon(claim)
+                raise
             study.finish(claim, record)
             say(trial.verdict(record))
             done.append({"number": record["number"], "status": record["status"]})

@@ -101,6 +101,10 @@ class SweepStudy:
         self.study.tell(claim["study_number"], state=TrialState.FAIL)
         return True
 
+    def abandon(self, claim: dict[str, Any]) -> None:
+        """Tell the study that no record will come, so that no slot waits for one; the next run tries again."""
+        self.study.tell(claim["study_number"], state=TrialState.FAIL)
+
     def _trials(self, state: TrialState) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False, states=(state,))
 

@@ -3,15 +3,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One trial: fetch, launch, benchmark, record, stop.
 
-Modules are reached through a function that the caller gives, so that nothing here knows of connections.
+Modules are reached through a function that the caller gives; of connections nothing is known here but how they break.
 """
 
 from __future__ import annotations
 
 import re
 import time
+import traceback
 from collections.abc import Callable
 from typing import Any
+
+from ansible.errors import AnsibleConnectionFailure
 
 from ansible_collections.preheat.fleet.plugins.plugin_utils import records, scoring
 
@@ -81,9 +84,15 @@ class Trial:
             self.record["status"] = "complete"
         except TrialFailed as exc:
             self.record.update(status="failed", error=exc.error)
+        except AnsibleConnectionFailure:
+            raise
+        except Exception as exc:
+            self.record.update(status="failed", error=_unforeseen(exc))
         # The record comes first: what happens while the container stops can no longer take it away.
-        self._write()
-        self._stop()
+        try:
+            self._write()
+        finally:
+            self._stop()
         self._write()
         return self.record
 
@@ -243,6 +252,13 @@ class Trial:
         self.record["phases"] = records.finish_phases(self._phases, self.record["wall_seconds"])
         self.record.update(scoring.score_trial(self.record, self.plan["objective"], self.plan["slo"]))
         records.write_trial(self.plan["sweep_dir"], self.record, self._files)
+
+
+def _unforeseen(exc: Exception) -> dict[str, Any]:
+    message, shown = f"{type(exc).__name__}: {exc}", "".join(traceback.format_exception(exc))
+    remedy = "This is a defect of preheat: report it with the log_tail of the trial's record."
+    return {"class": "unforeseen", "message": message, "remedy": remedy, "phase": None, "exit_code": None,
+            "log_tail": shown[-4000:]}  # fmt: skip
 
 
 def slot_labels(sweep: str, slot: str) -> dict[str, str]:

@@ -1,0 +1,238 @@
+"""A slot's worker: it claims until nothing is left, and no end of a trial leaves a container or loses the trial."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from ansible.errors import AnsibleConnectionFailure
+from ansible.template import trust_as_template
+
+from ansible_collections.preheat.fleet.plugins.action import run_trials
+from ansible_collections.preheat.fleet.plugins.plugin_utils import records, study, sweep_space
+
+METRIC = "output_tokens_per_second"
+PYTHON = "/opt/preheat/venv/bin/python"
+POINT = {
+    "name": "chat", "point": "chat/c2", "input_tokens": 8, "output_tokens": 4, "concurrency": 2, "request_rate": None,
+    "num_prompts": 4, "seed": 1, "warmup_requests": 1, "flush_cache": True, "timeout_seconds": 9, "extra_args": [],
+}  # fmt: skip
+
+
+class Host:
+    """Answers modules as a healthy host does, less what ``trouble`` says: {(module, call number): answer or error}.
+
+    ``containers`` are those that run, as labels.
+    """
+
+    def __init__(self, trouble=None):
+        self.trouble, self.calls, self.containers = trouble or {}, [], []
+
+    def execute_module(self, module_name, module_args, task_vars):
+        module = module_name.removeprefix("preheat.fleet.")
+        name = f"{module}_{module_args['state']}" if module == "sglang_server" else module
+        self.calls.append((name, module_args, task_vars))
+        answer = getattr(self, name)(module_args)
+        trouble = self.trouble.get((name, len(self.of(name))))
+        if isinstance(trouble, BaseException):
+            raise trouble
+        return answer if trouble is None else trouble
+
+    def of(self, name):
+        return [args for called, args, _vars in self.calls if called == name]
+
+    def hf_model(self, _args):
+        return {"snapshot_path": "/c/s", "bytes_fetched": 0}
+
+    def sglang_server_started(self, args):
+        self.containers.append(args["labels"])
+        phases = [{"name": "container_create", "start": 0.0, "seconds": 0.0}]
+        return {"ready": True, "container": {"name": args["name"]}, "command": [], "phases": phases, "cache": {}}
+
+    def sglang_benchmark(self, _args):
+        return {"requests": {"total": 4, "completed": 4, "failed": 0}, "metrics": {METRIC: 100.0}, "raw": ["{}"]}
+
+    def sglang_server_absent(self, args):
+        gone = [labels for labels in self.containers if args["match_labels"].items() <= labels.items()]
+        self.containers = [labels for labels in self.containers if labels not in gone]
+        return {"removed": [labels["preheat.slot"] for labels in gone]}
+
+
+@pytest.fixture
+def plan(tmp_path):
+    points = sweep_space.grid({"space": {"a": [1, 2]}})
+    plan = {
+        "name": "s", "sweep_dir": str(tmp_path / "s"), "image": "i:1", "commit": "c" * 40, "environment": {},
+        "model": {"repo_id": "o/m", "revision": "main", "allow_patterns": None, "ignore_patterns": None,
+                  "allow_pickle": False},
+        "objective": {"metric": METRIC}, "slo": {}, "workload_points": [POINT], "launches": len(points),
+    }  # fmt: skip
+    study.open_study(plan, points, [])
+    return plan
+
+
+@pytest.fixture
+def work(make_action, plan, monkeypatch):
+    """Work as the slot h/0 on a host; returns the action's result. ``said`` collects what was printed."""
+    monkeypatch.setattr(run_trials, "IDLE_SECONDS", 0)
+
+    def run(host, delegate_to="h", **variables):
+        action = make_action(
+            run_trials.ActionModule,
+            variables,
+            delegate_to=delegate_to,
+            plan=plan,
+            slot={"name": "h/0", "members": [{"host": "h", "gpus": [{"uuid": "GPU-a"}]}]},
+            python=PYTHON,
+            docker_host="unix:///d.sock",
+            cache_dir="/cache",
+            ready_timeout_seconds=60,
+        )
+        monkeypatch.setattr(action, "_execute_module", host.execute_module)
+        return action.run(task_vars=variables)
+
+    return run
+
+
+def recorded(plan):
+    return {record["number"]: record for record in records.load_trials(plan["sweep_dir"])}
+
+
+def counts(plan):
+    states = study.SweepStudy(plan["sweep_dir"]).counts()
+    return {state: count for state, count in states.items() if count}
+
+
+def test_trials_are_claimed_until_none_is_left(work, plan, capsys):
+    host = Host()
+    result = work(host)
+    assert result == {
+        "changed": True, "trials": [{"number": 0, "status": "complete"}, {"number": 1, "status": "complete"}]
+    }  # fmt: skip
+    assert [args["parameters"] for args in host.of("sglang_server_started")] == [{"a": 1}, {"a": 2}]
+    assert counts(plan) == {"complete": 2}
+    assert host.containers == []
+    assert "h/0 trial 1 (2 in all): complete" in capsys.readouterr().out
+
+
+def test_nothing_to_claim_is_no_change(work):
+    work(Host())
+    host = Host()
+    assert work(host) == {"changed": False, "trials": []}
+    assert [name for name, *_ in host.calls] == ["sglang_server_absent"]
+
+
+def test_what_a_dead_run_left_on_the_slot_is_removed_first(work):
+    host = Host()
+    mine, others = {"preheat.sweep": "s", "preheat.slot": "h/0"}, {"preheat.sweep": "s", "preheat.slot": "h/1"}
+    host.containers = [mine, others]
+    work(host)
+    assert host.calls[0][0] == "sglang_server_absent"
+    assert host.containers == [others]
+
+
+def failure(error_class):
+    return {"failed": True, "msg": "x", "error": {"class": error_class, "message": "x"}}
+
+
+@pytest.mark.parametrize(
+    ("trouble", "error_class"),
+    [
+        ({("hf_model", 1): {"failed": True, "msg": "no disk"}}, "module_failed"),
+        ({("sglang_server_started", 1): failure("bad_flag")}, "bad_flag"),
+        ({("sglang_benchmark", 1): failure("timeout")}, "timeout"),
+    ],
+)
+def test_a_failing_trial_is_recorded_and_the_next_one_claimed(work, plan, trouble, error_class):
+    host = Host(trouble)
+    result = work(host)
+    assert [trial["status"] for trial in result["trials"]] == ["failed", "complete"]
+    assert recorded(plan)[0]["error"]["class"] == error_class
+    assert host.containers == []
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        {("hf_model", 1): {"no": "snapshot_path"}},
+        {("sglang_server_started", 1): {"ready": True}},
+        {("sglang_benchmark", 1): RuntimeError("unforeseen")},
+    ],
+)
+def test_an_unforeseen_error_fails_its_trial_and_no_other(work, plan, trouble):
+    host = Host(trouble)
+    result = work(host)
+    assert [trial["status"] for trial in result["trials"]] == ["failed", "complete"]
+    record = recorded(plan)[0]
+    assert record["status"] == "failed"
+    assert record["error"]["class"] == "unforeseen"
+    assert "Traceback" in record["error"]["log_tail"]
+    assert host.containers == []
+
+
+def test_a_record_that_cannot_be_written_stops_the_slot_but_leaves_no_container_and_no_claim(work, plan, monkeypatch):
+    def full(*_args):
+        raise OSError("No space left on device")
+
+    host = Host()
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+        patch.setattr(run_trials.records, "write_trial", full)
+        work(host)
+    assert host.containers == []
+    assert counts(plan) == {"waiting": 1, "fail": 1}, "other slots would wait for a claim for ever"
+
+
+LOST = AnsibleConnectionFailure("no route to host")
+
+
+@pytest.mark.parametrize("step", ["hf_model", "sglang_server_started", "sglang_benchmark"])
+def test_a_trial_whose_host_is_lost_goes_back_into_the_queue(work, plan, step):
+    with pytest.raises(AnsibleConnectionFailure):
+        work(Host({(step, 1): LOST}))
+    assert recorded(plan) == {}
+    assert counts(plan) == {"waiting": 2, "fail": 1}
+    assert [trial["status"] for trial in work(Host())["trials"]] == ["complete", "complete"]
+    assert recorded(plan)[0]["attempt"] == 2
+
+
+def test_a_trial_that_loses_every_host_is_recorded_as_failed(work, plan):
+    while counts(plan).get("waiting"):
+        with pytest.raises(AnsibleConnectionFailure):
+            work(Host({("hf_model", 1): LOST}))
+    ends = [(record["number"], record["error"]["class"], record["attempt"]) for record in recorded(plan).values()]
+    assert ends == [(0, "host_lost", study.MAX_ATTEMPTS), (1, "host_lost", study.MAX_ATTEMPTS)]
+
+
+def test_a_host_lost_after_the_record_keeps_it(work, plan):
+    # The first absent is what sweeps the slot.
+    with pytest.raises(AnsibleConnectionFailure):
+        work(Host({("sglang_server_absent", 2): LOST}))
+    assert recorded(plan)[0]["status"] == "complete"
+    assert counts(plan) == {"waiting": 1, "complete": 1}
+
+
+def test_modules_run_with_the_virtual_environments_python(work):
+    host = Host()
+    delegated = {"h": {"ansible_python_interpreter": "/usr/bin/python3", "ansible_host": "10.0.0.1"}, "other": {"x": 1}}
+    work(host, ansible_python_interpreter="/usr/bin/python3", ansible_delegated_vars=delegated)
+    for _name, _args, task_vars in host.calls:
+        assert task_vars["ansible_python_interpreter"] == PYTHON
+        assert task_vars["ansible_delegated_vars"] == {
+            "h": {"ansible_python_interpreter": PYTHON, "ansible_host": "10.0.0.1"}, "other": {"x": 1}
+        }  # fmt: skip
+    assert delegated["h"]["ansible_python_interpreter"] == "/usr/bin/python3"
+
+
+def test_the_token_is_for_the_download_only(work, plan, capsys):
+    host = Host()
+    work(host, model_cache_token=trust_as_template("{{ vault }}"), vault="hf_secret")
+    for name, args, _vars in host.calls:
+        assert ("hf_secret" in json.dumps(args)) == (name == "hf_model")
+    assert all(args["token"] == "hf_secret" for args in host.of("hf_model"))
+    assert "hf_secret" not in json.dumps(recorded(plan)) + capsys.readouterr().out
+
+
+def test_arguments_that_are_not_given_are_left_to_the_modules(work):
+    host = Host()
+    work(host)
+    assert all("token" not in args and "endpoint" not in args for args in host.of("hf_model"))
