@@ -2,7 +2,8 @@
 # The run of preheat on the GPU machine, in three calls on one machine, one right after the other.
 # usage: run.sh engine      (carry d, w1)        Docker
 #        run.sh tune        (carry s, w2[, jit]) model, image; tune.yml in the background, watched while time is left
-#        run.sh ladder      (carry w3)           waits for tune.yml; then each rung, beside a bare docker run
+#        run.sh ladder      (carry w3)           waits for tune.yml; then serve.yml, then
+#                                                each rung, beside a bare docker run
 # Every call leaves what there is in $OUT/run-CALL.tgz.
 set -uo pipefail
 # shellcheck source=tests/gpu_lab/lib.sh
@@ -19,7 +20,7 @@ left() { echo $((CALL_SECONDS - SECONDS)); }
 save() {
   local what=() name
   get "$HUB_ENDPOINT/__lab__/stats" >"$LAB/hub-stats.json" 2>/dev/null
-  for name in results rungs tune.log report.log ladder.log prepare.log hub-stats.json dockerd.log; do
+  for name in results rungs tune.log report.log serve.log ladder.log prepare.log hub-stats.json dockerd.log; do
     [ ! -e "$LAB/$name" ] || what+=("$name")
   done
   tar -C "$LAB" -czf "${OUT:?}/run-$call.tgz" "${what[@]}"
@@ -64,16 +65,21 @@ call_tune() {
 }
 
 call_ladder() {
+  local results
   bash "$GPU_LAB/controller.sh" # while the trials still run: what the report needs
   watch_tune || die 'tune.yml is not done'
   if [ "$(cat "$LAB/tune.exit")" != 0 ]; then
     say 'report.yml'
     play report report.yml -e "@$SWEEP"
   fi
+  say serve.yml
+  results="$LAB/results/$(sed -n 's/^sweep_name: //p' "$SWEEP")"
+  play serve serve.yml -e "@$results/best.yml" && docker ps
+  docker ps --quiet | xargs -r "$ENGINE/bin/docker" rm --force
   save # a call that outruns its limit is killed
   say ladder
   cd "$REPO" || die "no $REPO"
-  PATH="$ENGINE/bin:$PATH" python3 "$GPU_LAB/ladder.py" "$LAB/results/$(sed -n 's/^sweep_name: //p' "$SWEEP")" "$LAB/rungs" "$(left)" -- \
+  PATH="$ENGINE/bin:$PATH" python3 "$GPU_LAB/ladder.py" "$results" "$LAB/rungs" "$(left)" -- \
     "$VENV/bin/ansible-playbook" -i "$GPU_LAB/inventory" "$GPU_LAB/launch.yml" -e "@$SWEEP" 2>&1 | tee "$LAB/ladder.log"
 }
 
