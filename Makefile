@@ -4,7 +4,7 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHON
 
-.PHONY: help demo test lint unit integration lab lab-down clean
+.PHONY: help demo test lint sanity unit integration lab lab-down clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ lint: venv-dev ## ruff, ansible-lint, mypy, shellcheck
 	mypy
 	@if command -v shellcheck >/dev/null; then shellcheck --severity warning $$(git ls-files '*.sh' .ci/run); \
 	else echo "shellcheck is not installed: the shell scripts were not checked" >&2; fi
+
+sanity: venv-dev ## ansible-test sanity of the collection, with every Python that is here
+	scripts/sanity.sh
 
 unit: venv-dev ## the unit tests, in seconds
 	python -m pytest tests/unit

@@ -233,7 +233,7 @@ def _is_transient(error: Exception) -> bool:
         return False
     # httpx (1.x) and httpx2 (2.x) share no class; the library's own size check raises a bare OSError.
     names = {kind.__name__ for kind in type(error).__mro__}
-    short = type(error) is OSError and "Consistency check failed" in str(error)
+    short = type(error).__name__ == "OSError" and "Consistency check failed" in str(error)
     return short or isinstance(error, ConnectionError) or bool(names & {"TransportError", "TimeoutException"})
 
 

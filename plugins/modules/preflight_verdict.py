@@ -13,7 +13,8 @@ version_added: 0.1.0
 description:
   - Fails with all problems of all hosts in one message, before anything is downloaded or launched.
   - Otherwise puts points and slots into the plan.
-author: The preheat maintainers
+author:
+  - The preheat maintainers (@preheat)
 options:
   plan:
     description: The plan that M(preheat.fleet.sweep_plan) returned.

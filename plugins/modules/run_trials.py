@@ -16,7 +16,8 @@ description:
     removes the container.
   - A trial that fails is recorded with its cause. When the host is lost the trial goes back into the queue.
   - The token for the Hub is taken from the variable C(model_cache_token), so that no verbose run shows it.
-author: The preheat maintainers
+author:
+  - The preheat maintainers (@preheat)
 options:
   plan:
     description: The plan that M(preheat.fleet.preflight_verdict) returned.

@@ -14,7 +14,8 @@ description:
   - Checks the variables of all roles of preheat for unknown names, and those of the sweep for types and rules.
   - Pins the model to a commit, with one look at the Hub, and expands workloads.
   - Never fails for what it finds; M(preheat.fleet.preflight_verdict) does, together with what the hosts reported.
-author: The preheat maintainers
+author:
+  - The preheat maintainers (@preheat)
 options:
   hosts:
     description: Inventory hosts whose variables are checked for unknown names.

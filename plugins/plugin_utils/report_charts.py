@@ -152,6 +152,6 @@ def _kind(point: Mapping[str, Any]) -> str:
 def _title(metric: str) -> str:
     """C(ttft_p99_seconds) as C(TTFT p99 (s)), C(output_tokens_per_second_per_gpu) as it reads."""
     if metric.endswith("_seconds"):
-        kind, _, statistic = metric.removesuffix("_seconds").partition("_")
-        return f"{kind.upper()} {statistic} (s)"
+        kind, *statistic = metric.removesuffix("_seconds").split("_")
+        return f"{' '.join([kind.upper(), *statistic])} (s)"
     return metric.replace("_per_", " / ").replace("_", " ")

@@ -163,7 +163,7 @@ def slots(hosts: dict[str, list[dict[str, Any]]], slot_gpus: int, cpu_slots_per_
         if slot_gpus:
             groups = [gpus[i : i + slot_gpus] for i in range(0, len(gpus) - slot_gpus + 1, slot_gpus)]
         else:
-            groups = [[] for _ in range(cpu_slots_per_host)]
+            groups = [[]] * cpu_slots_per_host
         found += [
             {"name": f"{host}/{index}", "members": [{"host": host, "gpus": group}]}
             for index, group in enumerate(groups)
