@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,6 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.preheat.fleet.plugins.module_utils import hf_tree
 from ansible_collections.preheat.fleet.plugins.plugin_utils import sweep_plan, sweep_space
 from ansible_collections.preheat.fleet.plugins.plugin_utils.problems import Problem, problem
-
-_COMMIT = re.compile(r"[0-9a-f]{40}\Z")
 
 
 class ActionModule(ActionBase):
@@ -101,7 +98,7 @@ class ActionModule(ActionBase):
                 allow_pickle=model["allow_pickle"],
             )
         except hf_tree.HubError as exc:
-            if _COMMIT.match(model["revision"]):
+            if hf_tree.COMMIT.fullmatch(model["revision"]):
                 return []  # hosts that hold this commit need no Hub
             return [problem("sweep_model", model, exc.message, exc.remedy)]
         # The hash of a file is the name of its blob in a cache.

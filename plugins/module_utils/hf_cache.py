@@ -24,11 +24,10 @@ LISTING_VERSION = 1  # that of huggingface_hub 2.x
 CHUNK_BYTES = 1 << 20
 
 
-def default_cache_dir(environ=None) -> str:
+def default_cache_dir() -> str:
     """Where huggingface_hub keeps its cache for this user."""
-    environ = os.environ if environ is None else environ
-    home = environ.get("HF_HOME") or os.path.join(environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface")
-    given = environ.get("HF_HUB_CACHE") or environ.get("HUGGINGFACE_HUB_CACHE") or os.path.join(home, "hub")
+    home = os.environ.get("HF_HOME") or os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface")
+    given = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE") or os.path.join(home, "hub")
     return os.path.expandvars(os.path.expanduser(given))
 
 

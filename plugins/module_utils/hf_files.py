@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
 
 # Loading one of these runs code that the file brings along.
 PICKLES = ("*.bin", "*.ckpt", "*.pkl", "*.pickle", "*.pt", "*.pth")

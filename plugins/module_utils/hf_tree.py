@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import re
 
-from ansible_collections.preheat.fleet.plugins.module_utils.hf_files import PICKLES, HubFile, Selection, matches
+from ansible_collections.preheat.fleet.plugins.module_utils.hf_files import COMMIT, PICKLES, HubFile, Selection, matches
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_hub import HubClient, HubError
 
 __all__ = ["COMMIT", "HubError", "check_names", "resolve", "select"]
 
-COMMIT = re.compile(r"[0-9a-f]{40}")
 _REPO_ID = re.compile(r"(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*")
 _REVISION = re.compile(r"[\w][\w./+-]*")
 

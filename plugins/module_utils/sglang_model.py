@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import os
-import re
 
-COMMIT = re.compile(r"^[0-9a-f]{40}$")
+from ansible_collections.preheat.fleet.plugins.module_utils.hf_cache import RepoCache
+from ansible_collections.preheat.fleet.plugins.module_utils.hf_files import COMMIT
+
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
 
 
@@ -16,29 +17,12 @@ class ModelMissing(Exception):
     """The model, or a part of it, is not in the cache. The text says which."""
 
 
-def default_cache_dir():
-    """The Hub cache as huggingface_hub resolves it from this host's environment."""
-    from huggingface_hub import constants
-
-    return constants.HF_HUB_CACHE
-
-
-def repo_folder(repo_id):
-    return "models--" + repo_id.replace("/", "--")
-
-
 def resolve_commit(cache_dir, repo_id, revision):
     """The commit of a revision, by the cache's own references and nothing else."""
-    if COMMIT.match(revision):
-        return revision
-    ref = os.path.join(cache_dir, repo_folder(repo_id), "refs", *revision.split("/"))
-    try:
-        with open(ref, encoding="ascii") as handle:
-            return handle.read().strip()
-    except OSError:
-        raise ModelMissing(
-            f"repo_id '{repo_id}' at revision '{revision}' is not in the Hub cache {cache_dir}"
-        ) from None
+    commit = revision if COMMIT.fullmatch(revision) else RepoCache(cache_dir, repo_id).ref(revision)
+    if commit is None:
+        raise ModelMissing(f"repo_id '{repo_id}' at revision '{revision}' is not in the Hub cache {cache_dir}")
+    return commit
 
 
 def check_complete(directory):
@@ -78,8 +62,8 @@ class ModelSource:
 
 def from_cache(cache_dir, container_cache_dir, repo_id, commit):
     """A snapshot of the Hub cache. The cache is mounted whole: a snapshot's files link to its blobs."""
-    directory = os.path.join(cache_dir, repo_folder(repo_id), "snapshots", commit)
-    inside = "/".join((container_cache_dir, repo_folder(repo_id), "snapshots", commit))
+    directory = str(RepoCache(cache_dir, repo_id).snapshot(commit))
+    inside = str(RepoCache(container_cache_dir, repo_id).snapshot(commit))
     arguments = ["--model-path", repo_id, "--revision", commit]
     return ModelSource(directory, inside, (cache_dir, container_cache_dir), arguments, repo_id=repo_id, commit=commit)
 

@@ -183,7 +183,6 @@ options:
     type: bool
     default: false
 requirements:
-  - huggingface_hub (only where O(cache_dir) is not given)
 seealso:
   - module: preheat.fleet.hf_model
   - module: preheat.fleet.sglang_benchmark
@@ -372,8 +371,8 @@ from ansible_collections.preheat.fleet.plugins.module_utils.docker_client import
     engine_unreachable,
     parse_size,
 )
+from ansible_collections.preheat.fleet.plugins.module_utils.hf_cache import default_cache_dir
 from ansible_collections.preheat.fleet.plugins.module_utils.sglang_log import secret_values
-from ansible_collections.preheat.fleet.plugins.module_utils.sglang_model import default_cache_dir
 from ansible_collections.preheat.fleet.plugins.module_utils.sglang_removal import remove_servers
 from ansible_collections.preheat.fleet.plugins.module_utils.sglang_server import Server
 

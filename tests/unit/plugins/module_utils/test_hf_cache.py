@@ -41,7 +41,7 @@ def test_the_default_is_the_library_s(environ, monkeypatch):
         monkeypatch.setenv(name, value)
     script = "from huggingface_hub import constants; print(constants.HF_HUB_CACHE)"
     library = subprocess.check_output([sys.executable, "-c", script], text=True).strip()
-    assert default_cache_dir(os.environ) == library
+    assert default_cache_dir() == library
 
 
 @pytest.mark.parametrize("repo_id", ["gpt2", "Qwen/Qwen3-8B"])
