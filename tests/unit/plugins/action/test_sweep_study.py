@@ -29,7 +29,7 @@ def queue(make_action, plan, **args):
 
 def test_what_is_queued(make_action, plan):
     result = queue(make_action, plan)
-    assert result == {"changed": True, "waiting": 2, "finished": 1, "sweep_dir": plan["sweep_dir"]}
+    assert result == {"changed": True, "waiting": 2, "recorded": 1, "sweep_dir": plan["sweep_dir"]}
     assert [record["status"] for record in records.load_trials(plan["sweep_dir"])] == ["infeasible"]
 
 
