@@ -182,7 +182,6 @@ options:
       - The log of a launch that failed is always returned.
     type: bool
     default: false
-requirements:
 seealso:
   - module: preheat.fleet.hf_model
   - module: preheat.fleet.sglang_benchmark
