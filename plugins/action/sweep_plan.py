@@ -44,6 +44,7 @@ class ActionModule(ActionBase):
             )
         if not args["sweep"]:
             return {"changed": False, "plan": {}, "problems": problems}
+        problems += sweep_plan.missing_libraries()
         options = sweep_plan.role_options("sweep")
         given = {name: self._templar.template(variables[name]) for name in options if name in variables}
         coerced, mistyped = sweep_plan.check_types(options, given)

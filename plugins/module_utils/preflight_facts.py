@@ -12,6 +12,7 @@ import os
 import platform
 
 from ansible_collections.preheat.fleet.plugins.module_utils.gpu_inventory import inventory
+from ansible_collections.preheat.fleet.plugins.module_utils.hf_cache import folder_name
 from ansible_collections.preheat.fleet.plugins.module_utils.preflight_engine import EngineError, engine_facts
 
 
@@ -58,7 +59,7 @@ def missing_bytes(params):
     """
     if not params["blobs"]:
         return params["disk_needed_bytes"]
-    folder = os.path.join(params["cache_dir"] or "", "models--" + (params["repo_id"] or "").replace("/", "--"), "blobs")
+    folder = os.path.join(params["cache_dir"] or "", folder_name(params["repo_id"] or ""), "blobs")
     sizes = {blob["etag"]: blob["size"] for blob in params["blobs"]}
     return sum(size for etag, size in sizes.items() if _size(os.path.join(folder, etag)) != size)
 

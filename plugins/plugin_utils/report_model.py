@@ -83,7 +83,7 @@ def best_of(
         return None
     winner = ranking[0]
     record = winner["record"]
-    first = min((item for item in ranking), key=lambda item: item["number"])
+    first = min(ranking, key=lambda item: item["number"])
     gain = winner["value"] / first["value"] - 1 if objective["direction"] == "maximize" else None
     if objective["direction"] == "minimize":
         gain = 1 - winner["value"] / first["value"]

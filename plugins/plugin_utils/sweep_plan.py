@@ -8,8 +8,10 @@ Pure functions on plain data. The single source of names and types is the argume
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,8 +25,18 @@ from ansible_collections.preheat.fleet.plugins.plugin_utils.sweep_space import c
 
 ROLES = Path(__file__).parents[2] / "roles"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
+# What a sweep needs on the controller for the Hub, the study and the report.
+_LIBRARIES = ("huggingface_hub", "optuna", "altair", "vl_convert")
 # What makes two sweeps different ones: their trials cannot stand in one table.
 IDENTITY = ("model", "image", "environment", "workloads")
+
+
+def missing_libraries() -> list[Problem]:
+    """Found before anything is downloaded, and not after hours when the report is built."""
+    missing = [name for name in _LIBRARIES if importlib.util.find_spec(name) is None]
+    remedy = "Install requirements/controller.txt for the Python that runs Ansible."
+    message = f"lacks {', '.join(missing)}."
+    return [problem("ansible_playbook_python", sys.executable, message, remedy)] if missing else []
 
 
 def role_options(role: str, roles: Path = ROLES) -> dict[str, Any]:

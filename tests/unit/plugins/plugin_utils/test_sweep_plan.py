@@ -32,6 +32,14 @@ def test_a_minimal_sweep_is_accepted_and_completed():
     assert coerced["sweep_workloads"][0]["flush_cache"] is True
 
 
+def test_a_library_that_the_controller_lacks_is_a_problem(monkeypatch):
+    assert sweep_plan.missing_libraries() == []
+    monkeypatch.setattr(sweep_plan, "_LIBRARIES", ("json", "no_such_library"))
+    (found,) = sweep_plan.missing_libraries()
+    assert "lacks no_such_library" in found["message"]
+    assert "requirements/controller.txt" in found["remedy"]
+
+
 @pytest.mark.parametrize(
     ("changed", "variable", "message"),
     [
