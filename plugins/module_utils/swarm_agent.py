@@ -1,0 +1,327 @@
+# Copyright: preheat contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""One host's part in a swarm: takes files from the Hub or from peers, checks them, lands them, shares them.
+
+Every file is hashed against the manifest before it gets the name of a blob, wherever its bytes came from. The agent
+decides nothing about the fleet: the controller says what to fetch, what to share, and with whom.
+"""
+
+from __future__ import annotations
+
+import base64
+import threading
+import time
+import traceback
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.preheat.fleet.plugins.module_utils.hf_cache import RepoCache
+from ansible_collections.preheat.fleet.plugins.module_utils.hf_files import HubFile
+from ansible_collections.preheat.fleet.plugins.module_utils.hf_hub import HubError
+from ansible_collections.preheat.fleet.plugins.module_utils.swarm_session import Swarm
+from ansible_collections.preheat.fleet.plugins.module_utils.swarm_source import Source
+from ansible_collections.preheat.fleet.plugins.module_utils.swarm_torrent import FilePass
+
+INLINE_BYTES = 256 << 10  # smaller files travel over the controller: a torrent would cost more than the bytes
+TICK_SECONDS = 0.5
+ATTEMPTS = 2
+
+ABSENT = "absent"
+WAITING = "waiting"  # for the lock of its blob, which another process may have
+FETCHING = "fetching"  # from the Hub
+LEECHING = "leeching"
+FLUSHING = "flushing"  # all pieces have come, but not all may be on the disk
+CHECKING = "checking"
+HAVE = "have"
+
+
+@dataclass
+class Item:
+    """One blob of the snapshot on this host."""
+
+    file: HubFile
+    state: str = ABSENT
+    torrent: bytes = b""
+    target: Path = Path()
+    lock: Any = None
+    received: int = 0
+    attempts: int = 0
+
+
+class Agent:
+    def __init__(self, spec: dict):
+        self.cache = RepoCache(spec["cache_dir"], spec["repo_id"])
+        self.spec = spec
+        files = [HubFile(**entry) for entry in spec["files"]]
+        self.items = {file.etag: Item(file) for file in files}
+        self._same: dict[str, list[HubFile]] = {etag: [] for etag in self.items}  # paths that share their content
+        for file in files:
+            self._same[file.etag].append(file)
+        for etag in spec["have"]:
+            self.items[etag].state = HAVE
+        self.alone = spec["alone"]
+        # A host without peers needs no libtorrent.
+        self.swarm: Any = None
+        if not self.alone:
+            limits = spec["upload_bytes_per_second"], spec["download_bytes_per_second"]
+            self.swarm = Swarm(spec["address"], spec["port"], *limits)
+        self._changed = threading.Condition()
+        self._made: list[dict] = []  # what the controller passes on: torrents and small files
+        self._asked = time.monotonic()
+        self._ended = threading.Event()
+        self._error: dict | None = None
+        self._hashing = ThreadPoolExecutor(2)
+        self.source = Source(self)
+        self.cache.blobs.mkdir(parents=True, exist_ok=True)
+        self.cache.locks.mkdir(parents=True, exist_ok=True)
+
+    # asked by the controller
+
+    def introduce(self) -> dict:
+        return {"port": self.swarm.port() if self.swarm else 0}
+
+    def answer(self, request: dict) -> dict:
+        self._asked = time.monotonic()
+        if request.get("stop"):
+            self.end()
+        try:
+            with self._changed:
+                self._take(request)
+        except Exception as error:
+            self.fail(error)
+        version = request.get("seen", 0)
+        with self._changed:
+            self._changed.wait_for(
+                lambda: len(self._made) > version or self._error or self.complete, request.get("wait_seconds", 0)
+            )
+            return self._report(version)
+
+    def _take(self, request: dict) -> None:
+        if "peers" in request and self.swarm:
+            self.swarm.allow([(address, port) for address, port in request["peers"]])
+        for etag, content in request.get("contents", {}).items():
+            self._take_content(self.items[etag], base64.b64decode(content))
+        for etag, torrent in request.get("torrents", {}).items():
+            item = self.items[etag]
+            item.torrent = base64.b64decode(torrent)
+            if item.state == ABSENT:
+                item.state = WAITING
+        for etag in request.get("share", ()):
+            if self.items[etag].state == HAVE:
+                self._hashing.submit(self._guarded, self._share_own, self.items[etag])
+        self.source.take(request)
+        self._begin_waiting()
+
+    @property
+    def complete(self) -> bool:
+        return all(item.state == HAVE for item in self.items.values())
+
+    def _report(self, version: int) -> dict:
+        sizes = {etag: item.file.size for etag, item in self.items.items()}
+        done, sent = sum(sizes[etag] for etag, item in self.items.items() if item.state == HAVE), 0
+        received = 0
+        for etag, item in self.items.items():
+            if self.swarm and self.swarm.has(etag):
+                progress = self.swarm.progress(etag)
+                sent += progress["sent"]
+                received += progress["received"]
+                done += progress["done"] if item.state in (LEECHING, FLUSHING, CHECKING) else 0
+            received += item.received
+        return {
+            "have": sorted(etag for etag, item in self.items.items() if item.state == HAVE),
+            "made": self._made[version:],
+            "seen": len(self._made),
+            "bytes_done": done + self.source.bytes_under_way,
+            "bytes_from_hub": self.source.bytes_read,
+            "bytes_from_peers": received,
+            "bytes_sent": sent,
+            "error": self._error,
+        }
+
+    # files from the controller and from peers
+
+    def _take_content(self, item: Item, content: bytes) -> None:
+        if item.state == HAVE:
+            return
+        item.target = self._target(item.file.etag)
+        item.target.write_bytes(content)
+        found = FilePass(item.file, pieces=False)
+        found.update(content)
+        item.received += len(content)
+        self._land_or_fail(item, found)
+
+    def _begin_waiting(self) -> None:
+        """Start on what waits for its lock; what another process has fetched meanwhile is taken as it is."""
+        for item in self.items.values():
+            if item.state != WAITING or not self.lock(item):
+                continue
+            if self.cache.blob(item.file).exists():
+                item.state = CHECKING
+                self._hashing.submit(self._guarded, self._adopt, item)
+                continue
+            item.target = self._target(item.file.etag)
+            self.swarm.add(item.file.etag, item.torrent, str(item.target), seed=False)
+            item.state = LEECHING
+
+    def lock(self, item: Item) -> bool:
+        """The lock that huggingface_hub takes for a blob. Never waited for."""
+        import filelock
+
+        lock = filelock.FileLock(str(self.cache.lock(item.file.etag)), timeout=0, mode=0o664, thread_local=False)
+        try:
+            lock.acquire()
+        except filelock.Timeout:
+            return False
+        item.lock = lock
+        return True
+
+    def _target(self, etag: str) -> Path:
+        """Where a file grows: what a killed run has left of it, if there is some."""
+        left = sorted(self.cache.blobs.glob(f"{etag}.*.incomplete"), key=lambda path: path.stat().st_size)
+        return left[-1] if left else self.new_target(etag)
+
+    def new_target(self, etag: str) -> Path:
+        return self.cache.blobs / f"{etag}.{uuid.uuid4().hex[:8]}.incomplete"
+
+    def _adopt(self, item: Item) -> None:
+        """A blob that is there: right, or taken away."""
+        blob = self.cache.blob(item.file)
+        if FilePass(item.file, pieces=False).read(blob).is_right:
+            self._have(item)
+        else:
+            blob.unlink()
+            self._again(item)
+
+    def _share_own(self, item: Item) -> None:
+        """Seed a blob that was here before, once all its bytes are known to be right."""
+        if self.swarm.has(item.file.etag):
+            return
+        found = FilePass(item.file).read(self.cache.blob(item.file))
+        with self._changed:
+            if found.is_right:
+                self.share(item, found)
+            else:
+                self.cache.blob(item.file).unlink()
+                item.state = ABSENT
+                self._changed.notify_all()
+
+    def _check(self, item: Item) -> None:
+        """All pieces have come and are on the disk."""
+        found = FilePass(item.file, pieces=False).read(item.target)
+        with self._changed:
+            if found.is_right:
+                self.swarm.rename(item.file.etag, str(self.cache.blob(item.file)))
+            else:
+                self._again(item)
+
+    def _again(self, item: Item) -> None:
+        """Wrong bytes, although every piece was right: once more from nothing, then give up."""
+        self.swarm.remove(item.file.etag)
+        if item.target.is_file():
+            item.target.unlink()
+        self._release(item)
+        item.attempts += 1
+        item.state = WAITING
+        if item.attempts >= ATTEMPTS:
+            item.state = ABSENT
+            raise HubError(
+                "wrong_bytes",
+                f"{item.file.path} came from peers with bytes that do not have the hash the Hub lists.",
+                "Check the memory and disk of this host and of the one that fetched the file; meanwhile use "
+                "model_cache_source: hub.",
+            )
+
+    # landing
+
+    def _land_or_fail(self, item: Item, found: FilePass) -> None:
+        if not found.is_right:
+            item.target.unlink(missing_ok=True)
+            raise HubError("wrong_bytes", f"{item.file.path} came with wrong bytes.", "Run again.")
+        item.target.replace(self.cache.blob(item.file))
+        self._have(item)
+
+    def land(self, item: Item, found: FilePass) -> None:
+        """A file from the Hub, right and whole: a blob from now on, and shared."""
+        with self._changed:
+            item.target.replace(self.cache.blob(item.file))
+            self.share(item, found)
+            self._have(item)
+
+    def share(self, item: Item, found: FilePass) -> None:
+        if self.alone:
+            return
+        etag, blob = item.file.etag, self.cache.blob(item.file)
+        if item.file.size <= INLINE_BYTES:
+            made = {"etag": etag, "content": base64.b64encode(blob.read_bytes()).decode()}
+        else:
+            torrent = found.torrent(self.spec["secret"])
+            self.swarm.add(etag, torrent, str(blob), seed=True)
+            made = {"etag": etag, "torrent": base64.b64encode(torrent).decode()}
+        self._made.append(made)
+        self._changed.notify_all()
+
+    def _have(self, item: Item) -> None:
+        for file in self._same[item.file.etag]:
+            self.cache.link(self.spec["commit"], file)
+        with self._changed:
+            item.state = HAVE
+            self._release(item)
+            self._changed.notify_all()
+
+    def _release(self, item: Item) -> None:
+        if item.lock:
+            item.lock.release()
+            item.lock = None
+
+    # running
+
+    def run(self) -> None:
+        """Until it is told to stop, or nobody has asked for the length of the lease."""
+        while not self._ended.is_set():
+            if time.monotonic() - self._asked > self.spec["lease_seconds"]:
+                self.end()
+            events = self.swarm.events(TICK_SECONDS) if self.swarm else []
+            if not self.swarm:
+                self._ended.wait(TICK_SECONDS)
+            for event in events:
+                self._guarded(self._on, event)
+            with self._changed:
+                self._guarded(self._begin_waiting)
+
+    def _on(self, event) -> None:
+        with self._changed:
+            item = self.items[event.etag]
+            if event.kind == "finished" and item.state == LEECHING:
+                item.state = FLUSHING
+                self.swarm.flush(event.etag)
+            elif event.kind == "flushed" and item.state == FLUSHING:
+                item.state = CHECKING
+                self._hashing.submit(self._guarded, self._check, item)
+            elif event.kind == "renamed" and item.state == CHECKING:
+                self._have(item)
+            elif event.kind == "error":
+                raise OSError(event.message)
+
+    def _guarded(self, call, *args) -> None:
+        try:
+            call(*args)
+        except Exception as error:
+            self.fail(error)
+
+    def fail(self, error: Exception) -> None:
+        """Told to the controller with the next answer; the first error counts."""
+        said = {"reason": "agent", "message": f"{type(error).__name__}: {error}", "remedy": "", "traceback": ""}
+        if isinstance(error, HubError):
+            said.update(reason=error.reason, message=error.message, remedy=error.remedy)
+        else:
+            said["traceback"] = "".join(traceback.format_exception(None, error, error.__traceback__))
+        with self._changed:
+            self._error = self._error or said
+            self._changed.notify_all()
+
+    def end(self) -> None:
+        self._ended.set()
+        self.source.stop()

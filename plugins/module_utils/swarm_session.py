@@ -1,0 +1,175 @@
+# Copyright: preheat contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""A libtorrent session that is private: one address, known peers only, encrypted, and no discovery of any kind."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from dataclasses import dataclass
+
+CONNECTIONS_PER_FILE = 16  # enough to spread a piece to hundreds of hosts; all with all would be too many
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened to a torrent: kind is 'finished', 'flushed', 'renamed' or 'error'."""
+
+    kind: str
+    etag: str
+    message: str = ""
+
+
+def settings(address: str, port: int, upload_bytes: int, download_bytes: int) -> dict:
+    import libtorrent
+
+    at = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+    alerts = libtorrent.alert_category
+    return {
+        "listen_interfaces": at,
+        "outgoing_interfaces": address,
+        "alert_mask": int(alerts.error | alerts.status | alerts.storage),
+        "user_agent": "preheat",
+        # Nobody is told of this session, and nothing is asked about others.
+        **dict.fromkeys(("enable_dht", "enable_lsd", "enable_upnp", "enable_natpmp"), False),
+        **dict.fromkeys(("enable_outgoing_utp", "enable_incoming_utp", "listen_system_port_fallback"), False),
+        # Encrypted or not at all.
+        "out_enc_policy": int(libtorrent.enc_policy.forced),
+        "in_enc_policy": int(libtorrent.enc_policy.forced),
+        "allowed_enc_level": int(libtorrent.enc_level.rc4),
+        "prefer_rc4": True,
+        # Everybody is served at once: hosts of one fleet do not have to earn each other's bytes.
+        "unchoke_slots_limit": -1,
+        "connections_limit": 4000,
+        "active_limit": -1,
+        "active_seeds": -1,
+        "active_downloads": -1,
+        # Rarest first from the first piece on, and found peers connected to at once, and again when they fail.
+        "initial_picker_threshold": 0,
+        "smooth_connects": False,
+        "connection_speed": 500,
+        "torrent_connect_boost": 100,
+        "min_reconnect_time": 1,
+        "max_failcount": 1000,
+        "tick_interval": 100,
+        # A peer that fell silent must not hold back the pieces that were asked of it.
+        "request_timeout": 5,
+        "piece_timeout": 5,
+        "peer_timeout": 20,
+        "upload_rate_limit": upload_bytes,
+        "download_rate_limit": download_bytes,
+    }
+
+
+class Swarm:
+    """Torrents by the name of their blob."""
+
+    def __init__(self, address: str, port: int = 0, upload_bytes: int = 0, download_bytes: int = 0):
+        import libtorrent
+
+        self._lt = libtorrent
+        self._session = libtorrent.session(settings(address, port, upload_bytes, download_bytes))
+        self._handles: dict = {}
+        self._peers: list[tuple[str, int]] = []
+        self.allow([])
+
+    def port(self) -> int:
+        return self._session.listen_port()
+
+    def allow(self, peers: list[tuple[str, int]]) -> None:
+        """From now on only these addresses are spoken to."""
+        rules = self._lt.ip_filter()
+        rules.add_rule("0.0.0.0", "255.255.255.255", 1)
+        rules.add_rule("::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", 1)
+        for address, _port in peers:
+            plain = str(ipaddress.ip_address(address))
+            rules.add_rule(plain, plain, 0)
+        self._session.set_ip_filter(rules)
+        self._peers = list(peers)
+
+    def add(self, etag: str, torrent: bytes, path: str, seed: bool) -> None:
+        """Share a file that is there and right (seed), or fetch it to path, keeping what is right of what is there."""
+        self.remove(etag)
+        flags = self._lt.torrent_flags
+        params = self._lt.load_torrent_buffer(torrent)
+        params.save_path = os.path.dirname(path)
+        params.renamed_files = {0: path}
+        # |= and never =: the default flags hold the one that applies the filter of addresses.
+        params.flags |= flags.disable_dht | flags.disable_lsd | flags.disable_pex | flags.duplicate_is_error
+        params.flags |= flags.paused
+        params.flags &= ~flags.auto_managed
+        if seed:
+            params.flags |= flags.seed_mode
+        handle = self._handles[etag] = self._session.add_torrent(params)
+        for peer in [] if seed else self._near(etag):
+            handle.connect_peer(peer)
+        handle.resume()  # connects at once; peers of a torrent that runs wait for the next second
+
+    def _near(self, etag: str) -> list[tuple[str, int]]:
+        """Some of the peers, for each file others."""
+        start = int(etag[:6], 16) % len(self._peers) if self._peers else 0
+        return (self._peers[start:] + self._peers[:start])[:CONNECTIONS_PER_FILE]
+
+    def has(self, etag: str) -> bool:
+        return etag in self._handles
+
+    def flush(self, etag: str) -> None:
+        """Its event 'flushed' says that the file can be read."""
+        self._handles[etag].flush_cache()
+
+    def rename(self, etag: str, path: str) -> None:
+        self._handles[etag].rename_file(0, path)
+
+    def remove(self, etag: str) -> None:
+        handle = self._handles.pop(etag, None)
+        if handle is not None:
+            self._session.remove_torrent(handle)
+
+    def events(self, wait_seconds: float) -> list[Event]:
+        """What happened since the last call; waits for the first of it."""
+        self._session.wait_for_alert(int(wait_seconds * 1000))
+        found = (self._event(alert) for alert in self._session.pop_alerts())
+        return [event for event in found if event]
+
+    def _event(self, alert):
+        lt = self._lt
+        kinds = {
+            lt.torrent_finished_alert: "finished",
+            lt.cache_flushed_alert: "flushed",
+            lt.file_renamed_alert: "renamed",
+            lt.file_rename_failed_alert: "error",
+            lt.file_error_alert: "error",
+            lt.torrent_error_alert: "error",
+        }
+        kind = kinds.get(type(alert))
+        if not kind:
+            return None
+        known = [etag for etag, handle in self._handles.items() if handle == alert.handle]
+        return Event(kind, known[0], alert.message()) if known else None
+
+    def progress(self, etag: str) -> dict:
+        status = self._handles[etag].status()
+        return {
+            "done": status.total_wanted_done,
+            "received": status.total_payload_download,
+            "sent": status.total_payload_upload,
+            "peers": status.num_peers,
+        }
+
+    # pieces, for a host that takes over from a seed that died
+
+    def missing_pieces(self, etag: str) -> list[int]:
+        """Those that neither this host has nor any peer that it is connected to."""
+        handle = self._handles[etag]
+        own = handle.status(self._lt.torrent_handle.query_pieces).pieces
+        theirs = [peer.pieces for peer in handle.get_peer_info()]
+        return [piece for piece, has in enumerate(own) if not has and not any(p and p[piece] for p in theirs)]
+
+    def piece_range(self, etag: str, piece: int) -> tuple[int, int]:
+        """(offset, length) of a piece in its file."""
+        info = self._handles[etag].torrent_file()
+        return piece * info.piece_length(), info.piece_size(piece)
+
+    def give_piece(self, etag: str, piece: int, data: bytes) -> None:
+        """Checked by libtorrent like one that came from a peer."""
+        self._handles[etag].add_piece(piece, data, 0)

@@ -1,0 +1,277 @@
+# Copyright: preheat contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""One host's worker in a swarm, on the controller: talks to its own host, and to the other workers by the rendezvous.
+
+How the host is reached is the caller's affair: call(request) gives the answer of swarm_peer.handle() there.
+"""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ansible_collections.preheat.fleet.plugins.plugin_utils import swarm_manifest, swarm_plan
+from ansible_collections.preheat.fleet.plugins.plugin_utils.swarm_rendezvous import Rendezvous
+
+LOOK_SECONDS = 0.1  # how often the rendezvous is looked at
+POLL_SECONDS = 2.0  # how often a host is asked that nothing is expected of
+LONG_POLL_SECONDS = 1.0
+JOIN_SECONDS = 60.0  # how long the first hosts wait for the last
+RESTARTS = 3
+
+
+class SwarmError(Exception):
+    """This host's part failed; reason is for programs."""
+
+    def __init__(self, reason: str, message: str, remedy: str, details: str = ""):
+        super().__init__(f"{message} {remedy}".strip())
+        self.reason, self.message, self.remedy, self.details = reason, message, remedy, details
+
+
+class NoAgent(Exception):
+    """The host answers, but its agent has ended. Raised by call()."""
+
+
+# Errors of the Hub: another host may have more luck.
+HUB_REASONS = (
+    "gated_repo", "repo_not_found", "revision_not_found", "unauthorized", "hub_unreachable", "hub_error",
+)  # fmt: skip
+
+
+@dataclass
+class Progress:
+    """What a host's agents have reported; an agent that was replaced keeps its share."""
+
+    before: dict[str, int] = field(default_factory=dict)
+    now: dict[str, Any] = field(default_factory=dict)
+
+    def replace(self) -> None:
+        self.before = {name: self.total(name) for name in ("bytes_from_hub", "bytes_from_peers", "bytes_sent")}
+        self.now = {}
+
+    def total(self, name: str) -> int:
+        return self.before.get(name, 0) + self.now.get(name, 0)
+
+
+class Worker:
+    def __init__(
+        self,
+        rendezvous: Rendezvous,
+        manifest: dict[str, Any],
+        call: Callable[[dict[str, Any]], dict[str, Any]],
+        *,
+        request: dict[str, Any],
+        token: str | None = None,
+        endpoint: str | None = None,
+        stall_seconds: float = 120.0,
+        say: Callable[[str], None] = lambda text: None,
+        progress_seconds: float = 5.0,
+        check: bool = False,
+    ):
+        self._meet, self._host = rendezvous, rendezvous.host
+        self._call_host, self._request, self._check = call, {**request, "manifest": manifest}, check
+        self._hub = {"token": token, "endpoint": endpoint}
+        self._sizes = swarm_manifest.sizes(manifest)
+        self._etags = set(self._sizes)
+        self._stall_seconds, self._say, self._progress_seconds = stall_seconds, say, progress_seconds
+        self._progress = Progress()
+        self._facts: dict[str, Any] = {}
+        self._restarts = 0
+
+    def run(self) -> dict[str, Any]:
+        """The host's report once it is complete and no longer needed. Raises SwarmError."""
+        begin = time.monotonic()
+        try:
+            looked = self._call("inspect")
+            if self._check:
+                return looked["report"]
+            self._tell(have=looked["have"], initial=looked["have"], address=looked["address"], port=0)
+            self._wait_for_all()
+            members = self._meet.members()
+            first = looked["report"]
+            if swarm_plan.takes_part(members, self._host, self._etags):
+                self._serve()
+            self._tell(gone="complete")
+            # A host that had everything, with its links and its branch, needs no second call.
+            last = self._call("finish")["report"] if first["changed"] or self._progress.now else first
+        except BaseException as error:
+            self._tell(gone=str(error) or type(error).__name__)
+            raise
+        if last["bytes_to_fetch"]:
+            raise SwarmError("incomplete", f"{last['bytes_to_fetch']} bytes are missing at the end.", "Run again.")
+        return self._report(first, last, time.monotonic() - begin)
+
+    def _wait_for_all(self) -> None:
+        """The seed is chosen, and a host that lacks nothing leaves, only once it is known who holds what."""
+        until = time.monotonic() + JOIN_SECONDS
+        while self._meet.missing() and time.monotonic() < until:
+            self._meet.beat()
+            time.sleep(LOOK_SECONDS)
+
+    def _tell(self, **facts: Any) -> None:
+        self._facts = {**self._facts, **facts}
+        self._meet.say(**self._facts)
+
+    def _call(self, action: str, **more: Any) -> dict[str, Any]:
+        self._meet.beat()
+        answer = self._call_host({**self._request, "action": action, **more})
+        self._meet.beat()
+        return answer
+
+    # the swarm
+
+    def _start(self) -> None:
+        self._sent: dict[str, Any] = {"peers": None, "published": set(), "share": set(), "source": set()}
+        self._seen = 0
+        self._progress.replace()
+        said = self._from_hub(self._meet.members())
+        started = self._call("start", alone=len(self._meet.hosts) == 1, said=said)
+        self._tell(have=started["have"], initial=started["have"], port=started["port"])
+
+    def _serve(self) -> None:
+        self._start()
+        self._moved = self._said = time.monotonic()
+        asked = 0.0
+        while True:
+            members = self._meet.members()
+            # A host that others took for gone, or that has had no answer for long, is still its own member.
+            if swarm_plan.all_complete(members, self._etags):
+                return
+            news = self._news(members)
+            expecting = self._expects(members)
+            if news or expecting or time.monotonic() - asked >= POLL_SECONDS:
+                self._sync(news, LONG_POLL_SECONDS if expecting else 0)
+                asked = time.monotonic()
+            else:
+                time.sleep(LOOK_SECONDS)
+
+    def _news(self, members: swarm_plan.Members) -> dict[str, Any]:
+        """What the host must be told now; empty if nothing."""
+        news: dict[str, Any] = {}
+        sent = self._sent
+        peers = swarm_plan.peers(members, self._host)
+        if peers != sent["peers"]:
+            news["peers"] = sent["peers"] = peers
+        lacks = self._etags.difference(self._facts["have"])
+        for kind in ("torrents", "contents"):
+            fresh = (self._meet.published(kind) & lacks) - sent["published"]
+            if fresh:
+                news[kind] = {etag: base64.b64encode(self._meet.read(kind, etag)).decode() for etag in sorted(fresh)}
+                sent["published"] |= fresh
+        share = swarm_plan.to_share(members, self._host, self._etags) - sent["share"]
+        if share:
+            news["share"] = sorted(share)
+            sent["share"] |= share
+        news.update(self._from_hub(members))
+        return news
+
+    def _from_hub(self, members: swarm_plan.Members) -> dict[str, Any]:
+        """What this host is to read from the Hub, if it is the seed."""
+        coming = self._sent["source"] | self._meet.published("contents")
+        orphans = [etag for etag in swarm_plan.orphans(members, self._sizes) if etag not in coming]
+        if not orphans:
+            return {}
+        seed = self._meet.seed(lambda: swarm_plan.elect(self._meet.members(), self._sizes))
+        if seed is None:
+            first = next(iter(members.values()))["hub_error"]
+            message = f"No host of the swarm could read the Hub: {first['message']}"
+            raise SwarmError(first["reason"], message, first["remedy"])
+        if seed != self._host:
+            return {}
+        known = self._sent["published"]
+        self._sent["source"] |= set(orphans)
+        return {
+            "fetch": [etag for etag in orphans if etag not in known],
+            "fill": [etag for etag in orphans if etag in known],
+            **self._hub,
+        }
+
+    def _expects(self, members: swarm_plan.Members) -> bool:
+        """Whether the host itself will have news soon: torrents of its own, or the last of its files."""
+        lacks = self._etags.difference(self._facts["have"])
+        if self._sent["source"] & lacks or (self._sent["share"] - self._meet.published("torrents")):
+            return True
+        return bool(lacks) and lacks <= self._sent["published"]
+
+    def _sync(self, news: dict[str, Any], wait_seconds: float) -> None:
+        said = {**news, "seen": self._seen, "wait_seconds": wait_seconds}
+        try:
+            answer = self._call("sync", said=said)
+        except NoAgent as error:
+            self._restart(f"its agent ended ({error})")
+            return
+        for made in answer["made"]:
+            kind = "torrents" if "torrent" in made else "contents"
+            data = base64.b64decode(made.get("torrent") or made["content"])
+            self._meet.publish(kind, made["etag"], data)
+        self._seen = answer["seen"]
+        if answer["bytes_done"] != self._progress.now.get("bytes_done") or answer["made"]:
+            self._moved = time.monotonic()
+        self._progress.now = answer
+        if answer["have"] != sorted(self._facts["have"]):
+            self._tell(have=answer["have"])
+        if answer["error"]:
+            self._fail_or_restart(answer["error"])
+        self._watch()
+
+    def _fail_or_restart(self, error: dict[str, Any]) -> None:
+        if error["reason"] not in HUB_REASONS:
+            self._call("stop")
+            raise SwarmError(error["reason"], error["message"], error["remedy"], error["traceback"])
+        self._tell(hub_error={name: error[name] for name in ("reason", "message", "remedy")})
+        self._call("stop")
+        self._restart(f"it could not read the Hub ({error['message']})")
+
+    def _restart(self, why: str) -> None:
+        self._restarts += 1
+        if self._restarts > RESTARTS:
+            raise SwarmError("agent", f"The agent of this host ended {self._restarts} times.", "Look at its memory.")
+        self._say(f"starts again: {why}")
+        self._start()
+
+    def _watch(self) -> None:
+        """Say how it goes, and give up on a host that gets nothing although there is something to get."""
+        now = time.monotonic()
+        waiting = self._etags.difference(self._facts["have"]) & self._sent["published"]
+        if not waiting:
+            self._moved = now
+        if now - self._moved > self._stall_seconds:
+            self._call("stop")
+            raise SwarmError(
+                "stalled",
+                f"No byte arrived from peers in {self._stall_seconds:.0f} s (address {self._facts['address']}).",
+                "Check that hosts reach each other there (model_cache_swarm_address, model_cache_swarm_port, "
+                "firewalls), or use model_cache_source: hub.",
+            )
+        if now - self._said >= self._progress_seconds:
+            self._say(self._line(now))
+            self._said = now
+
+    def _line(self, now: float) -> str:
+        total, done = sum(self._sizes.values()), self._progress.now.get("bytes_done", 0)
+        received = self._progress.total("bytes_from_hub") + self._progress.total("bytes_from_peers")
+        earlier, at = getattr(self, "_earlier", (0, self._said - self._progress_seconds))
+        rate = (received - earlier) / max(0.1, now - at)
+        self._earlier = (received, now)
+        left = f", {(total - done) / rate:.0f} s left" if rate > 0 and done < total else ""
+        source = "hub" if self._sent["source"] else "peers"
+        return f"{done / 1e6:.0f} of {total / 1e6:.0f} MB, {rate / 1e6:.1f} MB/s from {source}{left}"
+
+    def _report(self, first: dict[str, Any], last: dict[str, Any], seconds: float) -> dict[str, Any]:
+        hub, peers = self._progress.total("bytes_from_hub"), self._progress.total("bytes_from_peers")
+        kinds = [name for name, size in (("hub", hub), ("swarm", peers)) if size]
+        fetched_all = first["bytes_to_fetch"] == first["bytes_total"]
+        return {
+            **first,
+            "bytes_fetched": hub + peers,
+            "bytes_from_hub": hub,
+            "bytes_from_peers": peers,
+            "bytes_sent": self._progress.total("bytes_sent"),
+            "seconds": round(seconds, 3),
+            "mb_per_second": round(first["bytes_to_fetch"] / 1e6 / seconds, 1) if hub + peers else 0.0,
+            "source": "+".join(kinds) or "cache",
+            "verified": "hash" if fetched_all else last["verified"],
+        }
