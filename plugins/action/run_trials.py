@@ -42,11 +42,13 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
         _result, args = self.validate_argument_spec(ARGUMENTS)
-        self._vars = self._with_interpreter(task_vars or {}, args["python"])
+        variables = task_vars or {}
+        self._vars = self._with_interpreter(variables, args["python"])
         self._display = Display()
         self._args = args
-        # Never an argument of the task: those are shown by verbose runs.
-        token = self._templar.template((task_vars or {}).get("model_cache_token") or "") or None
+        # Of the host that works, as the slot is in none of its groups; and never an argument of the task, for those are
+        # shown by verbose runs.
+        token = variables["hostvars"][args["slot"]["members"][0]["host"]].get("model_cache_token") or None
         settings = {**{name: args[name] for name in ARGUMENTS}, "token": token}
         study = SweepStudy(args["plan"]["sweep_dir"])
         done = self._work(study, settings)

@@ -6,7 +6,6 @@ import json
 
 import pytest
 from ansible.errors import AnsibleConnectionFailure
-from ansible.template import trust_as_template
 
 from ansible_collections.preheat.fleet.plugins.action import run_trials
 from ansible_collections.preheat.fleet.plugins.plugin_utils import records, study, sweep_space
@@ -76,7 +75,8 @@ def work(make_action, plan, monkeypatch):
     """Work as the slot h/0 on a host; returns the action's result. ``said`` collects what was printed."""
     monkeypatch.setattr(run_trials, "IDLE_SECONDS", 0)
 
-    def run(host, delegate_to="h", **variables):
+    def run(host, delegate_to="h", hostvars=None, **variables):
+        variables["hostvars"] = hostvars or {"h": {}}
         action = make_action(
             run_trials.ActionModule,
             variables,
@@ -225,7 +225,7 @@ def test_modules_run_with_the_virtual_environments_python(work):
 
 def test_the_token_is_for_the_download_only(work, plan, capsys):
     host = Host()
-    work(host, model_cache_token=trust_as_template("{{ vault }}"), vault="hf_secret")
+    work(host, hostvars={"h": {"model_cache_token": "hf_secret"}})
     for name, args, _vars in host.calls:
         assert ("hf_secret" in json.dumps(args)) == (name == "hf_model")
     assert all(args["token"] == "hf_secret" for args in host.of("hf_model"))
