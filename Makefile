@@ -4,7 +4,7 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHON
 
-.PHONY: help demo test lint sanity unit integration lab lab-down clean
+.PHONY: help demo test lint sanity docs unit integration lab lab-down clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ lint: venv-dev ## ruff, ansible-lint, mypy, shellcheck
 
 sanity: venv-dev ## ansible-test sanity of the collection, with every Python that is here
 	scripts/sanity.sh
+
+docs: venv-dev ## write docs/reference anew from the code
+	python scripts/docs.py
 
 unit: venv-dev ## the unit tests, in seconds
 	python -m pytest tests/unit

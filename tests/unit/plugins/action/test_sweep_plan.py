@@ -127,6 +127,12 @@ def test_no_hosts(plan, hub):
     assert (made, hub) == ({}, [])
 
 
+@pytest.mark.parametrize(("metric", "direction"), [("ttft_p99_seconds", None), ("ttft_p99_seconds", "minimize")])
+def test_the_direction_of_an_objective_may_be_left_out(plan, hub, metric, direction):
+    _plan, problems = plan(sweep_objective={"metric": metric} | ({"direction": direction} if direction else {}))
+    assert problems == []
+
+
 def test_variables_are_templated(plan, hub):
     made, problems = plan(sweep_name=trust_as_template("{{ kind }}-1"), kind="chat")
     assert (problems, made["name"]) == ([], "chat-1")
