@@ -72,7 +72,8 @@ def role_page(role: str, entry_points: Mapping[str, Any]) -> str:
     for name, entry in entry_points.items():
         how = "the role itself" if name == "main" else f"`tasks_from: {name}`"
         lines += [f"## {entry['short_description']}", "", f"This is {how}.", ""]
-        lines += [*bullets(entry.get("description") or []), "", *options_table(entry.get("options") or {}, "options"), ""]
+        lines += bullets(entry.get("description") or [])
+        lines += ["", *options_table(entry.get("options") or {}, "options"), ""]
     return "\n".join(lines)
 
 
