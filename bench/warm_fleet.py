@@ -8,6 +8,7 @@ SSH connection stands a pipe to a process there that answers one request after t
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -27,10 +28,6 @@ HUB_PORT = 8090
 
 class HostLost(Exception):
     """What Ansible says when a connection breaks."""
-
-
-class NoAgentThere(Exception):
-    pass
 
 
 def run(command: str, check: bool = True) -> None:
@@ -87,16 +84,19 @@ class Host:
             raise SwarmError(answer["reason"], answer["message"], answer["remedy"], answer.get("traceback", ""))
         return answer
 
+    def pids(self) -> list[int]:
+        found = subprocess.run(["ip", "netns", "pids", self.space], capture_output=True, text=True, check=False)
+        return [int(pid) for pid in found.stdout.split()]
+
     def kill(self) -> None:
         """The host is gone: its processes, and its link, as if the power was cut."""
         run(f"ip -n {self.space} link set eth0 down", check=False)
         self.kill_processes()
 
     def kill_processes(self) -> None:
-        found = subprocess.run(["ip", "netns", "pids", self.space], capture_output=True, text=True, check=False)
-        for pid in found.stdout.split():
+        for pid in self.pids():
             try:
-                os.kill(int(pid), signal.SIGKILL)
+                os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 continue
 
@@ -106,7 +106,7 @@ class Host:
 
 
 class Fleet:
-    def __init__(self, folder: Path, hosts: int, hub_mbit: float, lan_mbit: float, python: str = sys.executable):
+    def __init__(self, folder: Path, hosts: int, hub_mbit: float, lan_mbit: float, python: str):
         self.folder, self._prefix = folder, f"ph{os.getpid() % 10000}"
         self.hosts = [Host(self._prefix, n, folder, lan_mbit, python) for n in range(1, hosts + 1)]
         self._hub_host = Host(self._prefix, 100, folder, hub_mbit, sys.executable)
@@ -169,6 +169,18 @@ class Fleet:
         """Bytes of files that all hosts have read, without what the controller asked for the manifest."""
         clients = self.hub("stats")["clients"]
         return sum(clients.get(host.address, {}).get("repos", {}).get(repo, 0) for host in self.hosts)
+
+
+def host_python() -> str:
+    """A Python with what the role gpu_host installs on hosts, made once."""
+    lock, folder = ROOT / "requirements/host.txt", ROOT / ".lab/host-venv"
+    stamp = hashlib.sha256(lock.read_bytes()).hexdigest()
+    if not (folder / "stamp").exists() or (folder / "stamp").read_text() != stamp:
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
+        install = ["install", "-qq", "--disable-pip-version-check", "-r", str(lock)]
+        subprocess.run([str(folder / "bin/pip"), *install], check=True)
+        (folder / "stamp").write_text(stamp)
+    return str(folder / "bin/python")
 
 
 def make_model(root: Path, repo: str, shards: int, shard_bytes: int) -> None:

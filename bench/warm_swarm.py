@@ -29,8 +29,9 @@ class Outcome:
 
 
 class SwarmRun:
-    def __init__(self, fleet, repo: str, **settings):
+    def __init__(self, fleet, repo: str, hosts=None, **settings):
         self.fleet, self.repo, self.outcome = fleet, repo, Outcome()
+        self.hosts = hosts or fleet.hosts
         self.manifest = swarm_manifest.resolve(repo, "main", endpoint=fleet.endpoint)
         self._settings, self._begin = settings, 0.0
         self.folder = tempfile.mkdtemp(prefix="rendezvous-", dir=fleet.folder)
@@ -47,8 +48,8 @@ class SwarmRun:
 
     def start(self) -> SwarmRun:
         self._begin = time.monotonic()
-        names = [host.name for host in self.fleet.hosts]
-        for host in self.fleet.hosts:
+        names = [host.name for host in self.hosts]
+        for host in self.hosts:
             self._threads.append(threading.Thread(target=self._work, args=(host, names), daemon=True))
         for thread in self._threads:
             thread.start()
@@ -68,6 +69,9 @@ class SwarmRun:
     @property
     def elapsed(self) -> float:
         return time.monotonic() - self._begin
+
+    def members(self) -> dict:
+        return Rendezvous(self.folder, "", [host.name for host in self.hosts]).members()
 
     def seed(self) -> str | None:
         path = Path(self.folder) / "seed"

@@ -325,3 +325,8 @@ class Agent:
     def end(self) -> None:
         self._ended.set()
         self.source.stop()
+
+    def close(self) -> None:
+        """What is incomplete stays on the disk for the next run, without a lock."""
+        for item in self.items.values():
+            self._release(item)

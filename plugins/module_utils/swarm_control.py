@@ -59,6 +59,19 @@ def ask(path: Path, request: dict) -> dict:
     return json.loads(line)
 
 
+def stop(path: Path) -> bool:
+    """End the agent, if there is one, and wait for its end: until then it holds locks. Says whether there was one."""
+    try:
+        ask(path, {"stop": True})
+    except NoAgent:
+        path.unlink(missing_ok=True)  # of one that was killed
+        return False
+    end = time.monotonic() + ANSWER_SECONDS
+    while path.exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    return True
+
+
 class Server(socketserver.ThreadingUnixStreamServer):
     """Answers requests with agent.answer(request) until the agent says that it has ended."""
 
@@ -82,6 +95,7 @@ def start(path: Path, make_agent) -> dict:
 
     Forked and not executed: what a module is made of is gone from the disk when the module ends.
     """
+    stop(path)
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
@@ -115,8 +129,10 @@ def _serve(path: Path, make_agent, writer: int) -> None:
     os.close(writer)
     try:
         agent.run()
-        time.sleep(0.2)  # the answer to the request that ended it is still on its way
+        time.sleep(0.1)  # the answer to the request that ended it is still on its way
     finally:
+        server.server_close()
+        agent.close()
         path.unlink(missing_ok=True)
         os._exit(0)
 

@@ -107,11 +107,7 @@ class Peer:
         return {"report": self._report(plan, done)}
 
     def stop(self) -> dict:
-        try:
-            swarm_control.ask(self._path(), {"stop": True})
-        except swarm_control.NoAgent:
-            return {"stopped": False}
-        return {"stopped": True}
+        return {"stopped": swarm_control.stop(self._path())}
 
     def _path(self):
         return swarm_control.socket_path(self._request["run"], self._request["cache_dir"])

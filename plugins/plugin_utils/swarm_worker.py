@@ -79,7 +79,7 @@ class Worker:
         self._stall_seconds, self._say, self._progress_seconds = stall_seconds, say, progress_seconds
         self._progress = Progress()
         self._facts: dict[str, Any] = {}
-        self._restarts = 0
+        self._restarts, self._rescued = 0, False
 
     def run(self) -> dict[str, Any]:
         """The host's report once it is complete and no longer needed. Raises SwarmError."""
@@ -233,19 +233,26 @@ class Worker:
         self._start()
 
     def _watch(self) -> None:
-        """Say how it goes, and give up on a host that gets nothing although there is something to get."""
+        """Say how it goes; where peers give nothing although they should, ask the Hub; where it gives nothing, fail."""
         now = time.monotonic()
         waiting = self._etags.difference(self._facts["have"]) & self._sent["published"]
         if not waiting:
             self._moved = now
         if now - self._moved > self._stall_seconds:
-            self._call("stop")
-            raise SwarmError(
-                "stalled",
-                f"No byte arrived from peers in {self._stall_seconds:.0f} s (address {self._facts['address']}).",
-                "Check that hosts reach each other there (model_cache_swarm_address, model_cache_swarm_port, "
-                "firewalls), or use model_cache_source: hub.",
-            )
+            if self._rescued:
+                self._call("stop")
+                raise SwarmError(
+                    "stalled",
+                    f"No byte arrived in twice {self._stall_seconds:.0f} s, neither from peers (this host's address is "
+                    f"{self._facts['address']}) nor from the Hub.",
+                    "Check that hosts reach each other there (model_cache_swarm_address, model_cache_swarm_port, "
+                    "firewalls), or use model_cache_source: hub.",
+                )
+            self._say(f"no byte from peers in {self._stall_seconds:.0f} s: the Hub is asked for the rest")
+            self._rescued, self._moved = True, now
+            self._sent["source"] |= waiting
+            self._sync({"fill": sorted(waiting), **self._hub}, 0)
+            return
         if now - self._said >= self._progress_seconds:
             self._say(self._line(now))
             self._said = now
