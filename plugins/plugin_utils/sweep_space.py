@@ -19,11 +19,11 @@ from typing import Any
 from jinja2 import StrictUndefined, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from ansible_collections.preheat.fleet.plugins.module_utils.sglang_container import check_environment
+from ansible_collections.preheat.fleet.plugins.module_utils.sglang_flags import flag_arguments
 from ansible_collections.preheat.fleet.plugins.plugin_utils.problems import Problem, did_you_mean, problem
 
 MAX_POINTS = 10_000
-# Flags that the module sglang_server sets itself.
-RESERVED = {"model", "model_path", "host", "port", "revision"}
 _FLAG = re.compile(r"[a-z][a-z0-9_]*\Z")
 _RANGE_KEYS = {"low", "high", "step"}
 _SIZES = {
@@ -36,15 +36,11 @@ def check_space(server: dict[str, Any]) -> list[Problem]:
     """Everything wrong with ``sweep_server`` that can be seen without a host."""
     found = []
     base, space = server.get("base") or {}, server.get("space") or {}
-    for part, names in (("base", base), ("space", space)):
-        for name in names:
-            variable = f"sweep_server.{part}.{name}"
-            if not _FLAG.match(str(name)):
-                found.append(
-                    problem(variable, name, "is not an SGLang flag.", "Write the flag with underscores: tp_size.")
-                )
-            elif name in RESERVED:
-                found.append(problem(variable, name, "is set by preheat itself.", "Remove it; see sweep_model."))
+    for name, value in base.items():
+        found += _check_flag(f"sweep_server.base.{name}", name, [value])
+    for name, choice in space.items():
+        found += _check_flag(f"sweep_server.space.{name}", name, choice if isinstance(choice, list) else [])
+    found += _check_environment(server.get("environment") or {})
     for name in sorted(base.keys() & space.keys()):
         found.append(
             problem(f"sweep_server.base.{name}", base[name], "is in base and in space.", "Keep one of the two.")
@@ -68,6 +64,27 @@ def check_space(server: dict[str, Any]) -> list[Problem]:
         remedy = f"Narrow it to {MAX_POINTS} points or fewer."
         return [problem("sweep_server.space", f"{count} points", "is too large for a grid.", remedy)]
     return _check_where(server)
+
+
+def _check_flag(variable: str, name: str, given: list[Any]) -> list[Problem]:
+    """What the module that launches would refuse. The value is not shown: it may be the secret that is refused."""
+    if not _FLAG.match(str(name)):
+        return [problem(variable, name, "is not an SGLang flag.", "Write the flag with underscores: tp_size.")]
+    try:
+        for value in [None, *given]:
+            flag_arguments({name: value})
+    except ValueError as exc:
+        message = str(exc).removeprefix(f"parameters.{name}: ")
+        return [problem(variable, name, message, "Change or remove it.")]
+    return []
+
+
+def _check_environment(environment: dict[str, Any]) -> list[Problem]:
+    try:
+        check_environment(environment)
+    except ValueError as exc:
+        return [problem("sweep_server.environment", sorted(environment), str(exc), "Remove it.")]
+    return []
 
 
 def _check_where(server: dict[str, Any]) -> list[Problem]:

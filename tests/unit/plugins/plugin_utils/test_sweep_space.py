@@ -47,8 +47,13 @@ def test_values_refuses(choice, message):
     ("server", "variable", "message"),
     [
         ({"base": {"tp-size": 2}}, "sweep_server.base.tp-size", "not an SGLang flag"),
-        ({"base": {"model_path": "x"}}, "sweep_server.base.model_path", "preheat itself"),
-        ({"space": {"port": [1]}}, "sweep_server.space.port", "preheat itself"),
+        ({"base": {"model_path": "x"}}, "sweep_server.base.model_path", "not given here"),
+        ({"space": {"port": [1]}}, "sweep_server.space.port", "not given here"),
+        ({"space": {"port": {"low": 1, "high": 2, "step": 1}}}, "sweep_server.space.port", "not given here"),
+        ({"base": {"api_key": "k3y"}}, "sweep_server.base.api_key", "visible in 'docker inspect'"),
+        ({"space": {"a": [["x", ["y"]]]}}, "sweep_server.space.a", "its items must be"),
+        ({"environment": {"HF_TOKEN": "k3y"}}, "sweep_server.environment", "gets no token"),
+        ({"environment": {"HF_HUB_CACHE": "/x"}}, "sweep_server.environment", "cache_dir"),
         ({"base": {"tp_size": 1}, "space": {"tp_size": [1]}}, "sweep_server.base.tp_size", "in base and in space"),
         ({"space": {"tp_size": 2}}, "sweep_server.space.tp_size", "neither"),
         ({"space": {"tp_size": [1, "two"]}}, "sweep_server.space.tp_size", "not a number of GPUs"),
@@ -64,6 +69,7 @@ def test_check_space_refuses(server, variable, message):
     assert [item["variable"] for item in found] == [variable]
     assert message in found[0]["message"]
     assert found[0]["remedy"]
+    assert "k3y" not in str(found)
 
 
 def test_check_space_names_the_likely_variable():
