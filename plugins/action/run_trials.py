@@ -86,8 +86,7 @@ class ActionModule(ActionBase):
     def _lost(self, study: SweepStudy, claim: dict[str, Any], run: trial.Trial, exc: Exception) -> None:
         """The host is gone: the trial goes back into the queue, or is recorded once it has had its attempts."""
         say = self._sayer(claim)
-        recorded = any(r["number"] == claim["number"] for r in records.load_trials(self._args["plan"]["sweep_dir"]))
-        if recorded:  # lost while the container was being stopped: the results are safe
+        if run.recorded:  # lost while the container was being stopped: the results are safe
             study.finish(claim, run.record)
             say("the host was lost after the trial was recorded")
         elif study.requeue(claim):

@@ -37,7 +37,7 @@ class TrialFailed(Exception):
 
 
 class Trial:
-    """Runs one claimed point on one slot and leaves its record, whatever happens.
+    """Runs one claimed point on one slot and leaves its record, whatever happens; ``recorded`` says whether it is there.
 
     ``settings``: ``docker_host, cache_dir, endpoint, token, jit_cache_dir, gpu_access, ready_timeout_seconds``.
     """
@@ -59,6 +59,7 @@ class Trial:
         self._phases: list[dict[str, Any]] = []
         self._files: dict[str, str] = {}
         self._start = clock()
+        self.recorded = False
         member = slot["members"][0]
         self.member = {"host": member["host"], "gpus": member["gpus"][: claim["gpus"]]}
         self.record = records.new_record(
@@ -252,6 +253,7 @@ class Trial:
         self.record["phases"] = records.finish_phases(self._phases, self.record["wall_seconds"])
         self.record.update(scoring.score_trial(self.record, self.plan["objective"], self.plan["slo"]))
         records.write_trial(self.plan["sweep_dir"], self.record, self._files)
+        self.recorded = True
 
 
 def _unforeseen(exc: Exception) -> dict[str, Any]:

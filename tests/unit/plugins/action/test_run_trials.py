@@ -195,6 +195,14 @@ def test_a_trial_whose_host_is_lost_goes_back_into_the_queue(work, plan, step):
     assert recorded(plan)[0]["attempt"] == 2
 
 
+def test_an_old_record_does_not_hide_that_the_host_was_lost(work, plan):
+    old = records.new_record(sweep="s", number=0, params={"a": 1}, server_parameters={"a": 1}, status="failed")
+    records.write_trial(plan["sweep_dir"], old)
+    with pytest.raises(AnsibleConnectionFailure):
+        work(Host({("hf_model", 1): LOST}))
+    assert counts(plan) == {"waiting": 2, "fail": 1}
+
+
 def test_a_trial_that_loses_every_host_is_recorded_as_failed(work, plan):
     while counts(plan).get("waiting"):
         with pytest.raises(AnsibleConnectionFailure):
