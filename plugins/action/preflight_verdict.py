@@ -10,7 +10,12 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.preheat.fleet.plugins.plugin_utils import sweep_plan, sweep_space
-from ansible_collections.preheat.fleet.plugins.plugin_utils.problems import Problem, format_problems, problem
+from ansible_collections.preheat.fleet.plugins.plugin_utils.problems import (
+    Problem,
+    format_problems,
+    problem,
+    problem_lines,
+)
 
 
 class ActionModule(ActionBase):
@@ -32,11 +37,16 @@ class ActionModule(ActionBase):
         variables = task_vars or {}
         hostvars, plan = variables["hostvars"], args["plan"]
         problems: list[Problem] = list(args["problems"])
+        notices: list[Problem] = []
         gpus: dict[str, list[dict[str, Any]]] = {}
         for host in args["hosts"]:
             reported = hostvars[host].get("gpu_host_preflight_result") or {}
             problems += host_problems(host, reported)
-            gpus[host] = (reported.get("facts") or {}).get("gpus") or []
+            notices += [{**item, "host": host} for item in reported.get("notices") or []]
+            found = (reported.get("facts") or {}).get("gpus") or []
+            gpus[host] = [gpu for gpu in found if not gpu.get("error")]
+        for line in problem_lines(notices):
+            self._display.display(f"good to know: {line}")
         if plan and not problems:
             problems += self._place(plan, gpus, args["slot_gpus"], args["cpu_slots_per_host"])
         if plan.get("slots"):

@@ -27,14 +27,20 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def format_problems(problems: list[Problem]) -> str:
-    """All problems as one message, grouped by host, equal ones of several hosts said once."""
+    """All problems as one message."""
+    lines = problem_lines(problems)
+    count = f"{len(lines)} problem{'s' if len(lines) != 1 else ''} found; nothing was downloaded or launched."
+    return "\n".join([count, *(f"  {line}" for line in lines)])
+
+
+def problem_lines(problems: list[Problem]) -> list[str]:
+    """One line for each problem; equal ones of several hosts are said once."""
     merged: dict[tuple[str, str, str, str], list[str]] = {}
     for item in problems:
         key = (item["variable"], repr(item["value"]), item["message"], item["remedy"])
         merged.setdefault(key, []).append(item.get("host") or "controller")
-    count = len(merged)
-    lines = [f"{count} problem{'s' if count != 1 else ''} found; nothing was downloaded or launched."]
+    lines = []
     for (variable, value, message, remedy), hosts in merged.items():
         shown = value if len(value) <= 120 else value[:117] + "..."
-        lines.append(f"  [{', '.join(hosts)}] {variable} = {shown}: {message} {remedy}".rstrip())
-    return "\n".join(lines)
+        lines.append(f"[{', '.join(hosts)}] {variable} = {shown}: {message} {remedy}".rstrip())
+    return lines

@@ -37,9 +37,10 @@ class TrialFailed(Exception):
 
 
 class Trial:
-    """Runs one claimed point on one slot and leaves its record, whatever happens; ``recorded`` says whether it is there.
+    """Runs one claimed point on one slot and leaves its record, whatever happens.
 
     ``settings``: ``docker_host, cache_dir, endpoint, token, jit_cache_dir, gpu_access, ready_timeout_seconds``.
+    ``recorded`` says whether this run's record is on disk.
     """
 
     def __init__(

@@ -45,6 +45,19 @@ def test_points_and_slots(judge):
     assert (verdict["launches"], len(verdict["feasible"]), verdict["infeasible"]) == (2, 2, [])
 
 
+def test_a_broken_gpu_is_in_no_slot(judge):
+    broken = {"index": 0, "uuid": "GPU-0", "name": "H100", "error": "is lost"}
+    verdict = judge({"gpu1": report(found=[broken, gpus(2)[1]])}, plan=plan())["plan"]
+    assert [slot["members"][0]["gpus"] for slot in verdict["slots"]] == [[gpus(2)[1]]]
+
+
+def test_notices_are_said_and_stop_nothing(judge, capsys):
+    busy = problem("sweep_server", 0, "GPU 0 is in use.", "Stop it.")
+    said = {"problems": [], "notices": [busy], "facts": {"gpus": gpus(1)}}
+    assert not judge({"gpu1": said, "gpu2": said}, plan=plan()).get("failed")
+    assert "good to know: [gpu1, gpu2] sweep_server = 0: GPU 0 is in use. Stop it." in capsys.readouterr().out
+
+
 def test_slots_on_cpus(judge):
     wanted = plan(most=0, base={"device": "cpu"})
     verdict = judge({"gpu1": report(found=gpus(8))}, plan=wanted, cpu_slots_per_host=2)["plan"]
