@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import math
+
 RATES = (
     "requests_per_second",
     "input_tokens_per_second",
@@ -27,3 +29,10 @@ def natural_direction(name):
     if name == "concurrency_mean":
         return None
     return "minimize" if name.endswith("_seconds") else "maximize"
+
+
+def number(value):
+    """C(value) as a float if it is a finite number, else None."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        return None
+    return float(value)

@@ -14,6 +14,7 @@ import re
 from collections import Counter
 
 from ansible_collections.preheat.fleet.plugins.module_utils import bench_metrics
+from ansible_collections.preheat.fleet.plugins.module_utils.bench_metrics import number
 
 _RATES = {
     "requests_per_second": "request_throughput",
@@ -79,7 +80,7 @@ def _sent(run, num_prompts):
 
 
 def _metrics(run):
-    metrics = {name: _number(run.get(key)) for name, key in _RATES.items()}
+    metrics = {name: number(run.get(key)) for name, key in _RATES.items()}
     if metrics["total_tokens_per_second"] is None and None not in (
         metrics["input_tokens_per_second"],
         metrics["output_tokens_per_second"],
@@ -88,10 +89,10 @@ def _metrics(run):
     samples = _samples(run)
     for name, key in _LATENCIES.items():
         # bench_serving writes 0 where it measured nothing, such as the time between the tokens of one-token answers.
-        if not _number(run.get(f"mean_{key}_ms")):
+        if not number(run.get(f"mean_{key}_ms")):
             continue
         for statistic in bench_metrics.STATISTICS:
-            value = _number(run.get(f"{statistic}_{key}_ms"))
+            value = number(run.get(f"{statistic}_{key}_ms"))
             if value is None and statistic in _PERCENTILES and samples.get(name):
                 value = percentile(samples[name], _PERCENTILES[statistic]) * 1000
             metrics[f"{name}_{statistic}_seconds"] = None if value is None else value / 1000
@@ -130,12 +131,6 @@ def _request_errors(run, output_tokens):
         elif output_tokens and length != output_tokens:
             errors[f"answered with {length} tokens instead of {output_tokens}"] += 1
     return errors
-
-
-def _number(value):
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        return None
-    return float(value)
 
 
 def _without_bulk(run):

@@ -13,18 +13,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ansible_collections.preheat.fleet.plugins.module_utils import bench_metrics
+from ansible_collections.preheat.fleet.plugins.module_utils.bench_metrics import number
 
 
 def direction_of(objective: Mapping[str, Any]) -> str:
     """The direction asked for, or else the one in which the metric is better."""
     return objective.get("direction") or bench_metrics.natural_direction(objective["metric"]) or "maximize"
-
-
-def number(value: Any) -> float | None:
-    """C(value) if it is a finite number, else None."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        return None
-    return float(value)
 
 
 def gpu_count(record: Mapping[str, Any]) -> int:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -60,7 +59,7 @@ def _check_limit(variable: str, limit: Mapping[str, Any]) -> list[Problem]:
     bounds = {key: limit[key] for key in ("max", "min") if limit.get(key) is not None}
     if not bounds:
         found.append(problem(variable, dict(limit), "has no limit.", "Give max, min or both."))
-    wrong = {key: value for key, value in bounds.items() if not _is_limit(value)}
+    wrong = {key: value for key, value in bounds.items() if bench_metrics.number(value) is None or value < 0}
     remedy = "Give a number >= 0 in the unit that the metric's name ends with."
     found += [problem(f"{variable}.{key}", value, "is not a limit.", remedy) for key, value in wrong.items()]
     if len(bounds) == 2 and not wrong and bounds["min"] > bounds["max"]:
@@ -68,10 +67,6 @@ def _check_limit(variable: str, limit: Mapping[str, Any]) -> list[Problem]:
     if not isinstance(limit.get("hard", False), bool):
         found.append(problem(f"{variable}.hard", limit["hard"], "is not a boolean.", "Give true or false."))
     return found
-
-
-def _is_limit(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
 
 
 def _check_metric(variable: str, metric: Any) -> list[Problem]:
