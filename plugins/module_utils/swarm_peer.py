@@ -12,7 +12,12 @@ import os
 import socket
 
 from ansible_collections.preheat.fleet.plugins.module_utils import hf_report, swarm_control
-from ansible_collections.preheat.fleet.plugins.module_utils.hf_cache import DAMAGED, MISSING, RepoCache
+from ansible_collections.preheat.fleet.plugins.module_utils.hf_cache import (
+    DAMAGED,
+    MISSING,
+    RepoCache,
+    default_cache_dir,
+)
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_files import HubFile, Selection
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_hub import HubClient, HubError
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_snapshot import Done, Plan, Snapshot
@@ -70,9 +75,12 @@ class Peer:
         lacking = {file.etag for file in plan.to_fetch}
         return {
             "have": sorted({file.etag for file in plan.files} - lacking),
-            "address": find_address(self._request["address"], self._request["candidates"]),
+            "address": "" if self._request["alone"] else self._address(),
             "report": self._report(plan),
         }
+
+    def _address(self) -> str:
+        return find_address(self._request["address"], self._request["candidates"])
 
     def start(self) -> dict:
         """Start the agent, and tell it the first things; what is damaged goes before."""
@@ -86,6 +94,7 @@ class Peer:
         etags = {file.etag for file in plan.files}
         spec = {
             **self._request,
+            "address": "" if self._request["alone"] else self._address(),
             "commit": plan.commit,
             "have": sorted(etags - lacking),
             "files": [dataclasses.asdict(file) for file in plan.files],
@@ -118,6 +127,7 @@ class Peer:
 
 def handle(request: dict) -> dict:
     """{action: inspect|start|finish|stop|sync, ...}: see the classes and swarm_agent."""
+    request = {**request, "cache_dir": os.path.expanduser(request["cache_dir"] or default_cache_dir())}
     if request["action"] == "sync":
         path = swarm_control.socket_path(request["run"], request["cache_dir"])
         return swarm_control.ask(path, request["said"])

@@ -72,7 +72,8 @@ class Worker:
         check: bool = False,
     ):
         self._meet, self._host = rendezvous, rendezvous.host
-        self._call_host, self._request, self._check = call, {**request, "manifest": manifest}, check
+        self._call_host, self._check = call, check
+        self._request = {**request, "manifest": manifest, "alone": len(rendezvous.hosts) == 1}
         self._hub = {"token": token, "endpoint": endpoint}
         self._sizes = swarm_manifest.sizes(manifest)
         self._etags = set(self._sizes)
@@ -87,7 +88,7 @@ class Worker:
         try:
             looked = self._call("inspect")
             if self._check:
-                return looked["report"]
+                return self._report(looked["report"], looked["report"], time.monotonic() - begin)
             self._tell(have=looked["have"], initial=looked["have"], address=looked["address"], port=0)
             self._wait_for_all()
             members = self._meet.members()
@@ -117,7 +118,9 @@ class Worker:
 
     def _call(self, action: str, **more: Any) -> dict[str, Any]:
         self._meet.beat()
-        answer = self._call_host({**self._request, "action": action, **more})
+        # What the agent has been told once is not sent again with every question.
+        known = self._request if action != "sync" else {name: self._request[name] for name in ("run", "cache_dir")}
+        answer = self._call_host({**known, "action": action, **more})
         self._meet.beat()
         return answer
 
@@ -128,7 +131,7 @@ class Worker:
         self._seen = 0
         self._progress.replace()
         said = self._from_hub(self._meet.members())
-        started = self._call("start", alone=len(self._meet.hosts) == 1, said=said)
+        started = self._call("start", said=said)
         self._tell(have=started["have"], initial=started["have"], port=started["port"])
 
     def _serve(self) -> None:

@@ -188,7 +188,7 @@ def test_a_stranger_gets_nothing(fleet):
 def test_an_agent_ends_when_nobody_asks_it_any_more(fleet):
     host = fleet.hosts[0]
     run = warm_swarm.SwarmRun(fleet, REPO)
-    request = {**run.request(host), "manifest": run.manifest, "lease_seconds": 1}
-    host.call({**request, "action": "start", "alone": False, "said": {}})
+    request = {**run.request(host), "manifest": run.manifest, "alone": False, "lease_seconds": 1}
+    host.call({**request, "action": "start", "said": {}})
     assert len(host.pids()) == 2
     wait_until(lambda: len(host.pids()) == 1, 10)

@@ -1,0 +1,159 @@
+# Copyright: preheat contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Action plugin: one host's worker in a swarm. The workers of all hosts run at once and meet in a folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import socket
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+from ansible import constants
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+
+from ansible_collections.preheat.fleet.plugins.module_utils.hf_files import Selection
+from ansible_collections.preheat.fleet.plugins.module_utils.hf_hub import HubError
+from ansible_collections.preheat.fleet.plugins.plugin_utils import swarm_manifest
+from ansible_collections.preheat.fleet.plugins.plugin_utils.swarm_rendezvous import Rendezvous
+from ansible_collections.preheat.fleet.plugins.plugin_utils.swarm_worker import NoAgent, SwarmError, Worker
+
+LEASE_SECONDS = 60
+PROGRESS_SECONDS = 5.0
+
+ARGUMENTS: dict[str, Any] = {
+    "repo_id": {"type": "str", "required": True},
+    "revision": {"type": "str", "default": "main"},
+    "cache_dir": {"type": "str"},
+    "allow_patterns": {"type": "list", "elements": "str"},
+    "ignore_patterns": {"type": "list", "elements": "str"},
+    "allow_pickle": {"type": "bool", "default": False},
+    "token": {"type": "str", "no_log": True},
+    "endpoint": {"type": "str"},
+    "verify": {"type": "str", "choices": ["size", "full"], "default": "size"},
+    "connections": {"type": "int", "default": 8},
+    "retries": {"type": "int", "default": 5},
+    "min_free_bytes": {"type": "int", "default": 1 << 30},
+    "address": {"type": "str"},
+    "port": {"type": "int", "default": 0},
+    "upload_mb_per_second": {"type": "float", "default": 0},
+    "download_mb_per_second": {"type": "float", "default": 0},
+    "stall_seconds": {"type": "int", "default": 120},
+}
+# What all workers of a swarm agree on.
+COMMON = ("repo_id", "revision", "allow_patterns", "ignore_patterns", "allow_pickle", "endpoint")
+
+
+class ActionModule(ActionBase):
+    """Holds the snapshot on this host, with the workers of the other hosts."""
+
+    TRANSFERS_FILES = False
+    _supports_check_mode = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        super().run(tmp, task_vars)
+        _result, args = self.validate_argument_spec(ARGUMENTS)
+        self._args, self._vars = args, task_vars or {}
+        known = {name: args[name] for name in ("repo_id", "revision")}
+        try:
+            hosts = self._hosts()
+            meet = Rendezvous(self._folder(), self._vars["inventory_hostname"], hosts)
+            report = self._worker(meet, len(hosts)).run()
+        except SwarmError as error:
+            if error.details:
+                Display().vvv(error.details, host=self._vars["inventory_hostname"])
+            return {"failed": True, "msg": str(error), "reason": error.reason, "remedy": error.remedy, **known}
+        difference = report.pop("diff")
+        return {**report, **known, **({"diff": difference} if self._task.diff else {})}
+
+    def _hosts(self) -> list[str]:
+        hosts = list(self._vars["ansible_play_batch"])
+        forks = int(self._vars.get("ansible_forks", 5))
+        at_once = min(forks, self._task.throttle or forks)
+        if at_once < len(hosts):
+            what = f"{at_once} hosts at once are too few (forks, or the task's throttle): {len(hosts)} share a swarm."
+            remedy = f"Run with --forks {len(hosts)}, or set forks in ansible.cfg."
+            raise SwarmError("too_few_forks", what, remedy)
+        return hosts
+
+    def _folder(self) -> Path:
+        """Of this task and these arguments; Ansible removes its temporary folder at its end."""
+        common = json.dumps([self._task._uuid, *(self._args[name] for name in COMMON)])
+        name = hashlib.sha256(common.encode()).hexdigest()[:16]
+        return Path(constants.DEFAULT_LOCAL_TMP) / f"preheat-swarm-{name}"
+
+    def _swarm(self) -> dict[str, Any]:
+        """What the first worker finds out for all: the manifest, or why there is none."""
+        args = self._args
+        selection = Selection(args["allow_patterns"], args["ignore_patterns"], args["allow_pickle"])
+        try:
+            manifest = swarm_manifest.resolve(
+                args["repo_id"],
+                args["revision"],
+                endpoint=args["endpoint"],
+                token=args["token"],
+                selection=selection,
+                retries=args["retries"],
+            )
+        except HubError as error:
+            return {"error": [error.reason, f"The controller asked: {error.message}", error.remedy]}
+        return {"manifest": manifest, "run": uuid.uuid4().hex, "secret": uuid.uuid4().hex}
+
+    def _worker(self, meet: Rendezvous, hosts: int) -> Worker:
+        swarm = meet.once("swarm", self._swarm)
+        if "error" in swarm:
+            raise SwarmError(*swarm["error"])
+        args = self._args
+        self._secret = swarm["secret"]
+        same = ("repo_id", "revision", "verify", "connections", "retries", "min_free_bytes", "address", "port")
+        request = {
+            **{name: args[name] for name in same},
+            "cache_dir": args["cache_dir"],
+            "candidates": self._candidates(),
+            "run": swarm["run"],
+            "upload_bytes_per_second": int(args["upload_mb_per_second"] * 1e6),
+            "download_bytes_per_second": int(args["download_mb_per_second"] * 1e6),
+            "lease_seconds": LEASE_SECONDS,
+        }
+        host = self._vars["inventory_hostname"]
+        return Worker(
+            meet,
+            swarm["manifest"],
+            self._call,
+            request=request,
+            token=args["token"],
+            endpoint=args["endpoint"],
+            stall_seconds=args["stall_seconds"],
+            say=lambda text: Display().display(f"{time.strftime('%H:%M:%S')} {host} {args['repo_id']}: {text}"),
+            progress_seconds=max(PROGRESS_SECONDS, hosts / 4),
+            check=self._task.check_mode,
+        )
+
+    def _candidates(self) -> list[str]:
+        """Where Ansible reaches the host, as the controller sees it: hosts often find their own name at 127.0.1.1."""
+        try:
+            name = self._vars.get("ansible_host") or self._vars["inventory_hostname"]
+            return [str(found[4][0]) for found in socket.getaddrinfo(name, 0, type=socket.SOCK_STREAM)]
+        except OSError:
+            return []
+
+    def _call(self, request: dict[str, Any]) -> dict[str, Any]:
+        said = dict(request.get("said") or {})
+        token = said.pop("token", None)
+        arguments = {"request": {**request, **({"said": said} if "said" in request else {})}, "secret": self._secret}
+        result = self._execute_module(
+            module_name="preheat.fleet.hf_swarm_peer",
+            module_args={**arguments, **({"token": token} if token else {})},
+            task_vars=self._vars,
+        )
+        if result.get("no_agent"):
+            raise NoAgent(result["no_agent"])
+        if result.get("failed"):
+            message = result.get("message") or result.get("msg") or "The module failed."
+            details = str(result.get("exception") or result.get("module_stderr") or "")
+            raise SwarmError(result.get("reason", "module"), message, result.get("remedy", ""), details)
+        return result["answer"]
