@@ -29,8 +29,8 @@ trap 'rm -rf "$stage"' EXIT
 collection="$stage/ansible_collections/preheat/fleet"
 mkdir -p "$collection"
 {
-  git ls-files -z -- . ':!.collections' ':!library' ':!inventory' ':!bench' ':!tests'
-  git ls-files -z -- tests/config.yml tests/sanity
+  git ls-files -z -- . ':!.collections' ':!library' ':!inventory' ':!bench' ':!scripts' ':!tests'
+  git ls-files -z -- tests/config.yml
 } | xargs -0 cp --parents -P -t "$collection"
 cd "$collection"
 LC_ALL=C.UTF-8 ansible-test sanity "$@"

@@ -13,7 +13,7 @@ from typing import Any
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.preheat.fleet.plugins.plugin_utils import records, report_files, report_model
+from ansible_collections.preheat.fleet.plugins.plugin_utils import libraries, records, report_files, report_model
 
 ARGUMENTS: dict[str, Any] = {
     "results_dir": {"type": "path"},
@@ -43,11 +43,9 @@ class ActionModule(ActionBase):
         plan = load_plan(sweep_dir / "sweep.json")
         model = report_model.build(plan, trials)
         best_path = sweep_dir / report_files.BEST_FILE
-        try:
-            files = report_files.contents(sweep_dir, plan, model, short(best_path))
-        except ImportError as error:
-            remedy = "Install requirements/controller.txt for the Python that runs Ansible."
-            raise AnsibleActionFail(f"the report needs {error.name}, which is not installed. {remedy}") from error
+        if missing := libraries.missing(libraries.REPORT):
+            raise AnsibleActionFail(f"the report needs {missing}, which is not installed. {libraries.REMEDY}")
+        files = report_files.contents(sweep_dir, plan, model, short(best_path))
         changed = report_files.write(sweep_dir, files, check_mode=self._task.check_mode)
         best = model["best"]
         result = {

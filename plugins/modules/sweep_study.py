@@ -13,7 +13,8 @@ version_added: 0.1.0
 description:
   - Builds the study (Optuna's, in a journal) from the records of finished trials.
   - Refuses while another controller runs the same sweep.
-author: The preheat maintainers
+author:
+  - The preheat maintainers (@preheat)
 options:
   plan:
     description: The plan that M(preheat.fleet.preflight_verdict) returned.
@@ -48,7 +49,7 @@ waiting:
   returned: success
   type: int
   sample: 4
-finished:
+recorded:
   description: How many trials have their record.
   returned: success
   type: int

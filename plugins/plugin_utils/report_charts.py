@@ -8,14 +8,16 @@ Text and lines take the page's colour (currentColor), so that one chart serves l
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Mapping
 from typing import Any
 
-import altair
-import vl_convert
-
 from ansible_collections.preheat.fleet.plugins.plugin_utils.records import PHASES
+
+with contextlib.suppress(ImportError):  # named by sweep_report
+    import altair
+    import vl_convert
 
 # One colour for each phase, the same in every report: blues fetch, oranges and reds start the engine, green measures.
 _PHASE_COLORS = {

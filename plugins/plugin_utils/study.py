@@ -20,17 +20,19 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import optuna
 from ansible.errors import AnsibleError
-from optuna.distributions import CategoricalDistribution
-from optuna.storages.journal import JournalFileBackend, JournalStorage
-from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from ansible_collections.preheat.fleet.plugins.plugin_utils import records, scoring
 from ansible_collections.preheat.fleet.plugins.plugin_utils.sweep_space import point_key
 
-optuna.logging.set_verbosity(logging.WARNING)
+with contextlib.suppress(ImportError):  # named by sweep_plan before anything starts
+    import optuna
+    from optuna.distributions import CategoricalDistribution
+    from optuna.storages.journal import JournalFileBackend, JournalStorage
+    from optuna.study import StudyDirection
+    from optuna.trial import FrozenTrial, TrialState, create_trial
+
+    optuna.logging.set_verbosity(logging.WARNING)
 
 # A trial whose host was lost goes back into the queue this many times.
 MAX_ATTEMPTS = 3
@@ -146,7 +148,7 @@ def open_study(
             study.add_trial(_finished(point, earlier, points))
         else:
             study.add_trial(_waiting(_with_params(point, points), point, 1))
-    return {"waiting": len(study.get_trials(states=(TrialState.WAITING,))), "finished": len(done)}
+    return {"waiting": len(study.get_trials(states=(TrialState.WAITING,))), "recorded": len(done)}
 
 
 def _infeasible_record(plan: dict[str, Any], point: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,6 @@ Pure functions on plain data. The single source of names and types is the argume
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import sys
@@ -19,24 +18,23 @@ from typing import Any
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
+from ansible_collections.preheat.fleet.plugins.plugin_utils import libraries
 from ansible_collections.preheat.fleet.plugins.plugin_utils.problems import Problem, did_you_mean, problem
 from ansible_collections.preheat.fleet.plugins.plugin_utils.sweep_objective import check_objective, check_slo
 from ansible_collections.preheat.fleet.plugins.plugin_utils.sweep_space import check_space
 
 ROLES = Path(__file__).parents[2] / "roles"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
-# What a sweep needs on the controller for the Hub, the study and the report.
-_LIBRARIES = ("huggingface_hub", "optuna", "altair", "vl_convert")
 # What makes two sweeps different ones: their trials cannot stand in one table.
 IDENTITY = ("model", "image", "environment", "workloads")
 
 
 def missing_libraries() -> list[Problem]:
     """Found before anything is downloaded, and not after hours when the report is built."""
-    missing = [name for name in _LIBRARIES if importlib.util.find_spec(name) is None]
-    remedy = "Install requirements/controller.txt for the Python that runs Ansible."
-    message = f"lacks {', '.join(missing)}."
-    return [problem("ansible_playbook_python", sys.executable, message, remedy)] if missing else []
+    missing = libraries.missing(libraries.SWEEP)
+    if not missing:
+        return []
+    return [problem("ansible_playbook_python", sys.executable, f"lacks {missing}.", libraries.REMEDY)]
 
 
 def role_options(role: str, roles: Path = ROLES) -> dict[str, Any]:

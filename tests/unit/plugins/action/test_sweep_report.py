@@ -106,11 +106,8 @@ def test_a_corrupt_record(run, results):
 
 
 def test_a_missing_library_is_named(run, results, monkeypatch):
-    def missing(*args):
-        raise ImportError("no", name="altair")
-
-    monkeypatch.setattr(sweep_report.report_files, "report_html", missing)
-    with pytest.raises(AnsibleError, match=r"altair, which is not installed. Install requirements/controller.txt"):
+    monkeypatch.setattr(sweep_report.libraries, "REPORT", ("json", "no_such_library"))
+    with pytest.raises(AnsibleError, match=r"needs no_such_library, .* Install requirements/controller.txt"):
         run(sweep_dir=str(results / "synthetic"))
 
 

@@ -34,7 +34,7 @@ def record_of(claim, status="complete", value=10.0):
 
 
 def test_trials_are_claimed_in_order_until_none_waits(plan):
-    assert study.open_study(plan, points(), []) == {"waiting": 6, "finished": 0}
+    assert study.open_study(plan, points(), []) == {"waiting": 6, "recorded": 0}
     worker = study.SweepStudy(plan["sweep_dir"])
     claims = [worker.claim("h/0") for _ in range(6)]
     assert [claim["number"] for claim in claims] == list(range(6))
@@ -72,7 +72,7 @@ def test_a_rerun_skips_what_is_recorded_and_runs_what_was_under_way(plan):
     for claim, status in ((first, "complete"), (failed, "failed")):
         records.write_trial(plan["sweep_dir"], record_of(claim, status))
         worker.finish(claim, record_of(claim, status))
-    assert study.open_study(plan, points(), []) == {"waiting": 4, "finished": 2}
+    assert study.open_study(plan, points(), []) == {"waiting": 4, "recorded": 2}
     assert study.SweepStudy(plan["sweep_dir"]).claim("h/0")["number"] == 2
 
 
@@ -104,14 +104,14 @@ def test_new_points_get_new_numbers(plan):
     for _ in range(6):
         records.write_trial(plan["sweep_dir"], record_of(worker.claim("h/0")))
     wider = {"base": {"b": 1}, "space": {"a": [0, 1, 2, 3], "c": [["x"], None]}}
-    assert study.open_study(plan, points(wider), []) == {"waiting": 2, "finished": 6}
+    assert study.open_study(plan, points(wider), []) == {"waiting": 2, "recorded": 6}
     assert study.SweepStudy(plan["sweep_dir"]).claim("h/0")["number"] == 6
 
 
 def test_infeasible_points_are_recorded_not_queued(plan):
     all_points = points()
     infeasible = [{**all_points[5], "reason": "needs 4 GPUs, a slot has 2"}]
-    assert study.open_study(plan, all_points[:5], infeasible) == {"waiting": 5, "finished": 1}
+    assert study.open_study(plan, all_points[:5], infeasible) == {"waiting": 5, "recorded": 1}
     record = records.load_trials(plan["sweep_dir"])[0]
     assert (record["status"], record["error"]["message"]) == ("infeasible", "needs 4 GPUs, a slot has 2")
     # The hosts grew: what was infeasible runs now.

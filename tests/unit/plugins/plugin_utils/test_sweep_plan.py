@@ -34,7 +34,7 @@ def test_a_minimal_sweep_is_accepted_and_completed():
 
 def test_a_library_that_the_controller_lacks_is_a_problem(monkeypatch):
     assert sweep_plan.missing_libraries() == []
-    monkeypatch.setattr(sweep_plan, "_LIBRARIES", ("json", "no_such_library"))
+    monkeypatch.setattr(sweep_plan.libraries, "SWEEP", ("json", "no_such_library"))
     (found,) = sweep_plan.missing_libraries()
     assert "lacks no_such_library" in found["message"]
     assert "requirements/controller.txt" in found["remedy"]
