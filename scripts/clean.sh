@@ -19,5 +19,5 @@ if [ -f "$LAB_DIR/dockerd.started-by-us" ] && docker info >/dev/null 2>&1; then
   fi
 fi
 
-as_root rm -rf .venv .lab .stage .ansible .coverage .pytest_cache .mypy_cache .ruff_cache results
+as_root rm -rf .venv .lab .stage .ansible .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis results
 find . -name __pycache__ -type d -prune -exec rm -rf {} +
