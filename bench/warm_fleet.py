@@ -105,6 +105,23 @@ class Host:
         run(f"ip netns del {self.space}", check=False)
 
 
+class LocalHost(Host):
+    """This machine as a host, in no namespace."""
+
+    def __init__(self, folder: Path, python: str):
+        self.name, self.address, self.cache = "localhost", "127.0.0.1", folder / "hub"
+        self._lock = threading.Lock()
+        command = [python, str(Path(__file__).with_name("warm_host.py"))]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+class Alone:
+    """A fleet of one host."""
+
+    def __init__(self, folder: Path, host: Host, endpoint: str):
+        self.folder, self.hosts, self.endpoint = folder, [host], endpoint
+
+
 class Fleet:
     def __init__(self, folder: Path, hosts: int, hub_mbit: float, lan_mbit: float, python: str):
         self.folder, self._prefix = folder, f"ph{os.getpid() % 10000}"

@@ -75,7 +75,6 @@ class Peer:
         lacking = {file.etag for file in plan.to_fetch}
         return {
             "have": sorted({file.etag for file in plan.files} - lacking),
-            "address": "" if self._request["alone"] else self._address(),
             "report": self._report(plan),
         }
 
@@ -104,7 +103,8 @@ class Peer:
         said = swarm_control.start(self._path(), lambda: Agent(spec))
         if "error" in said:
             raise HubError("agent", f"The swarm's agent did not start: {said['error']}.", _remedy(said["error"]))
-        return {**said, **swarm_control.ask(self._path(), self._request["said"]), "have": spec["have"]}
+        answer = swarm_control.ask(self._path(), self._request["said"])
+        return {**said, **answer, "have": spec["have"], "address": spec["address"]}
 
     def finish(self) -> dict:
         """Stop the agent, if there is one, and complete the snapshot if all its files are there."""

@@ -89,7 +89,7 @@ class Worker:
             looked = self._call("inspect")
             if self._check:
                 return self._report(looked["report"], looked["report"], time.monotonic() - begin)
-            self._tell(have=looked["have"], initial=looked["have"], address=looked["address"], port=0)
+            self._tell(have=looked["have"], initial=looked["have"], port=0)
             self._wait_for_all()
             members = self._meet.members()
             first = looked["report"]
@@ -132,7 +132,8 @@ class Worker:
         self._progress.replace()
         said = self._from_hub(self._meet.members())
         started = self._call("start", said=said)
-        self._tell(have=started["have"], initial=started["have"], port=started["port"])
+        here = {name: started[name] for name in ("address", "port")}
+        self._tell(have=started["have"], initial=started["have"], **here)
 
     def _serve(self) -> None:
         self._start()
