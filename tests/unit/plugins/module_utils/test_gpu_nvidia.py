@@ -57,6 +57,28 @@ def test_h100_with_a_process():
     }
 
 
+@pytest.mark.parametrize(
+    ("state", "free_mib", "used_mib", "processes"),
+    [
+        ("idle", 81079, 0, []),
+        (
+            "serving",
+            11760,
+            69320,
+            [{"pid": 1440, "name": "sglang::scheduler", "memory_used_bytes": 69310 * MIB}],
+        ),
+    ],
+)
+def test_h100_before_and_under_a_server(state, free_mib, used_mib, processes):
+    info = gpu_nvidia.collect(answers(read(f"nvidia_smi_h100_{state}.xml")))
+    (gpu,) = info["gpus"]
+    assert info["error"] is None
+    assert gpu["error"] is None
+    assert gpu["memory_free_bytes"] == free_mib * MIB
+    assert gpu["memory_used_bytes"] == used_mib * MIB
+    assert gpu["processes"] == processes
+
+
 def test_mig_devices_get_profile_and_uuid_from_the_list():
     info = gpu_nvidia.collect(answers(read("nvidia_smi_a100_mig.xml"), read("nvidia_list_a100_mig.txt")))
     (gpu,) = info["gpus"]

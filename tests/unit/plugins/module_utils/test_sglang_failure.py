@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 
 from ansible_collections.preheat.fleet.plugins.module_utils.sglang_failure import classify
 
+LOGS = Path(__file__).parents[2] / "data" / "sglang-logs"
 SCHEDULER = "[2026-05-15 08:40:50 TP0] Scheduler hit an exception: Traceback (most recent call last):\n"
 FRAME = '  File "/sgl-workspace/sglang/python/sglang/srt/model_executor/model_runner.py", line 415, in __init__\n'
 ARGUMENTS = (
@@ -146,6 +148,36 @@ def test_message_quotes_the_cause(text, part):
 )
 def test_not_fooled(healthy):
     assert classify(1, False, healthy + SCHEDULER + "KeyError: 'x'\n")[0] == "crashed"
+
+
+def test_a_real_server_out_of_memory():
+    text = (LOGS / "0.5.15.post1-h100-out-of-memory.log").read_text()
+    error_class, message, remedy = classify(137, False, text)
+    assert error_class == "out_of_memory"
+    assert "Tried to allocate 64.00 MiB. GPU 0 has a total capacity of 79.18 GiB" in message
+    assert remedy.startswith("Lower mem_fraction_static")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "0.5.15-cpu-startup.log",
+        "0.5.23-cpu-startup.log",
+        *(
+            pytest.param(
+                f"0.5.15.post1-h100-{name}.log",
+                marks=pytest.mark.xfail(
+                    strict=True,
+                    reason="a model without generation_config.json makes an offline SGLang say in passing that it could "
+                    "not connect to huggingface.co: that is taken for the cause (model_missing)",
+                ),
+            )
+            for name in ("triton-jit-cold", "flashinfer-jit-warm", "bare-jit-cold")
+        ),
+    ],
+)
+def test_not_fooled_by_what_a_real_server_logs_when_it_starts_well(name):
+    assert classify(1, False, (LOGS / name).read_text() + SCHEDULER + FRAME + "KeyError: 'x'\n")[0] == "crashed"
 
 
 def test_long_lines_take_no_time():
