@@ -168,8 +168,8 @@ def test_a_real_server_out_of_memory():
                 f"0.5.15.post1-h100-{name}.log",
                 marks=pytest.mark.xfail(
                     strict=True,
-                    reason="a model without generation_config.json makes an offline SGLang say in passing that it could "
-                    "not connect to huggingface.co: that is taken for the cause (model_missing)",
+                    reason="a model without generation_config.json makes an offline SGLang say in passing that it "
+                    "could not connect to huggingface.co: that is taken for the cause (model_missing)",
                 ),
             )
             for name in ("triton-jit-cold", "flashinfer-jit-warm", "bare-jit-cold")
