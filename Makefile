@@ -4,7 +4,7 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHON
 
-.PHONY: help demo test lint sanity docs unit integration lab lab-down clean
+.PHONY: help demo test lint sanity docs unit integration lab lab-down bench bench-warm clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,11 @@ lab: venv ## bring up the fleet in containers (LAB_HOSTS=2)
 
 lab-down: ## take the fleet down; its disks and images stay
 	tests/lab/lab.sh down
+
+bench: bench-warm ## all benchmarks: tables, and a last line of JSON each
+
+bench-warm: venv ## a fleet gets warm: the swarm beside its alternatives, and with faults (root)
+	python bench/warm.py
 
 clean: ## remove all that the others made, containers, images and networks included
 	scripts/clean.sh

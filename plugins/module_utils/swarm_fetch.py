@@ -14,6 +14,7 @@ import threading
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import quote
 
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_files import HubFile
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_hub import (
@@ -34,13 +35,41 @@ class Cancelled(Exception):
     """The fetcher was told to stop."""
 
 
+class _Stay(urllib.request.HTTPRedirectHandler):
+    """Does not follow: whoever is redirected to another origin must not take the token along."""
+
+    def redirect_request(self, *_args):
+        return None
+
+
+def _redirected(url: str, headers: dict) -> str | None:
+    """Where the bytes of a file are, if not at the address itself. Without the library, whose import takes longer."""
+    request = urllib.request.Request(url, headers=headers, method="HEAD")
+    try:
+        urllib.request.build_opener(_Stay).open(request, timeout=TIMEOUT_SECONDS).close()
+        return None
+    except urllib.error.HTTPError as error:
+        location = error.headers.get("Location") or ""
+        if error.code in (301, 302, 303, 307, 308) and location.startswith(("https://", "http://")):
+            return location
+        raise
+
+
 class RangeClient(HubClient):
     """The Hub, asked for parts of files."""
 
     def locate(self, repo_id: str, commit: str, file: HubFile) -> tuple[str, dict]:
         """(address of the bytes, headers to ask with): large files lie at another origin, which gets no token."""
+        url = f"{self.endpoint}/{repo_id}/resolve/{commit}/{quote(file.path)}"
+        headers = {"Accept-Encoding": "identity", **({"Authorization": f"Bearer {self._token}"} if self._token else {})}
+        try:
+            location = _redirected(url, headers)
+        except (OSError, ValueError):
+            return self._located_by_library(repo_id, commit, file, url)  # has patience, and words for what is wrong
+        return (location, {"Accept-Encoding": "identity"}) if location else (url, headers)
+
+    def _located_by_library(self, repo_id: str, commit: str, file: HubFile, url: str) -> tuple[str, dict]:
         library = huggingface_hub()
-        url = library.hf_hub_url(repo_id, file.path, revision=commit, endpoint=self.endpoint)
         with self._plain_errors(repo_id, commit, file):
             found = self._retried(
                 lambda: library.get_hf_file_metadata(
@@ -71,7 +100,6 @@ class Fetcher:
 
     def begin(self, file: HubFile, target: str, pieces: bool) -> _Download:
         """Queue a file; its ranges come after those of the files before it."""
-        huggingface_hub()  # imported before threads race for it
         return _Download(self, file, target, pieces)
 
     def read(self, source: _Source, start: int, length: int, write) -> None:

@@ -9,6 +9,9 @@ import os
 from dataclasses import dataclass
 
 CONNECTIONS_PER_FILE = 16  # enough to spread a piece to hundreds of hosts; all with all would be too many
+ALL_ADDRESSES = (("0.0.0.0", "255.255.255.255"), ("::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"))
+# Peers that a seed serves at once: with all of them it sends everything more than twice, and the next file waits.
+SEED_UPLOADS = 2
 
 
 @dataclass(frozen=True)
@@ -38,8 +41,10 @@ def settings(address: str, port: int, upload_bytes: int, download_bytes: int) ->
         "in_enc_policy": int(libtorrent.enc_policy.forced),
         "allowed_enc_level": int(libtorrent.enc_level.rc4),
         "prefer_rc4": True,
-        # Everybody is served at once: hosts of one fleet do not have to earn each other's bytes.
+        # Hosts of one fleet do not have to earn each other's bytes; a seed drops the slowest of those that it serves.
         "unchoke_slots_limit": -1,
+        "unchoke_interval": 3,
+        "seed_choking_algorithm": 1,
         "connections_limit": 4000,
         "active_limit": -1,
         "active_seeds": -1,
@@ -51,11 +56,16 @@ def settings(address: str, port: int, upload_bytes: int, download_bytes: int) ->
         "torrent_connect_boost": 100,
         "min_reconnect_time": 1,
         "max_failcount": 1000,
+        # Few requests at a time, so that hosts ask a seed for different pieces.
+        "max_out_request_queue": 16,
+        "request_queue_time": 1,
         "tick_interval": 100,
         # A peer that fell silent must not hold back the pieces that were asked of it.
         "request_timeout": 5,
         "piece_timeout": 5,
         "peer_timeout": 20,
+        # Plain reads and writes: mapped files cost more, and are not sound on network file systems.
+        "mmap_file_size_cutoff": (1 << 31) - 1,
         "upload_rate_limit": upload_bytes,
         "download_rate_limit": download_bytes,
     }
@@ -71,6 +81,11 @@ class Swarm:
         self._session = libtorrent.session(settings(address, port, upload_bytes, download_bytes))
         self._handles: dict = {}
         self._peers: list[tuple[str, int]] = []
+        # Without this, limits would not count for addresses of private networks, which is what hosts have.
+        everybody = libtorrent.ip_filter()
+        for first, last in ALL_ADDRESSES:
+            everybody.add_rule(first, last, 1 << int(self._session.global_peer_class_id))
+        self._session.set_peer_class_filter(everybody)
         self.allow([])
 
     def port(self) -> int:
@@ -79,8 +94,8 @@ class Swarm:
     def allow(self, peers: list[tuple[str, int]]) -> None:
         """From now on only these addresses are spoken to."""
         rules = self._lt.ip_filter()
-        rules.add_rule("0.0.0.0", "255.255.255.255", 1)
-        rules.add_rule("::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", 1)
+        for first, last in ALL_ADDRESSES:
+            rules.add_rule(first, last, 1)
         for address, _port in peers:
             plain = str(ipaddress.ip_address(address))
             rules.add_rule(plain, plain, 0)
@@ -103,6 +118,8 @@ class Swarm:
         handle = self._handles[etag] = self._session.add_torrent(params)
         for peer in [] if seed else self._near(etag):
             handle.connect_peer(peer)
+        if seed:
+            handle.set_max_uploads(SEED_UPLOADS)
         handle.resume()  # connects at once; peers of a torrent that runs wait for the next second
 
     def _near(self, etag: str) -> list[tuple[str, int]]:
