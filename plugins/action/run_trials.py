@@ -14,6 +14,7 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ansible_collections.preheat.fleet.plugins.plugin_utils import records, trial
+from ansible_collections.preheat.fleet.plugins.plugin_utils.process import die_with_parent
 from ansible_collections.preheat.fleet.plugins.plugin_utils.study import SweepStudy
 from ansible_collections.preheat.fleet.plugins.plugin_utils.version import preheat_version
 
@@ -50,6 +51,7 @@ class ActionModule(ActionBase):
         # shown by verbose runs.
         token = variables["hostvars"][args["slot"]["members"][0]["host"]].get("model_cache_token") or None
         settings = {**{name: args[name] for name in ARGUMENTS}, "token": token}
+        die_with_parent()
         study = SweepStudy(args["plan"]["sweep_dir"])
         done = self._work(study, settings)
         return {"changed": bool(done), "trials": done}

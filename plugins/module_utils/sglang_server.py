@@ -66,13 +66,15 @@ class Server:
         existing = managed_container(self.client, self.params["name"])
         differences = sglang_container.Differences(existing, spec)
         if existing and not differences.config_changed and existing["State"]["Running"]:
-            if self._serves(existing):
+            serves = self._serves(existing)
+            # A launch that is waited for in slices is watched to its end, so that its phases are known.
+            if serves and not self.params["wait_seconds"]:
                 log = self.client.logs(existing["Id"], tail=self.params["log_tail_lines"])
                 self._note_log(sglang_log.scrub(log, self.secrets))
                 self._note_container(existing, spec)
                 self.report["ready"] = True
                 return
-            if self._starts(existing):
+            if serves or self._starts(existing):
                 if not self.check_mode:
                     self._watch(self._new_launch(spec), existing)
                 return

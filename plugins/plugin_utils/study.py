@@ -36,6 +36,7 @@ with contextlib.suppress(ImportError):  # named by sweep_plan before anything st
 
 # A trial whose host was lost goes back into the queue this many times.
 MAX_ATTEMPTS = 3
+OWNER_FILE = "owner.json"
 
 
 class StudyError(AnsibleError):
@@ -66,13 +67,20 @@ def _journal(folder: Path) -> JournalStorage:
 class SweepStudy:
     """Claim trials and tell their end; each slot's process opens its own."""
 
-    def __init__(self, sweep_dir: str | Path) -> None:
+    def __init__(self, sweep_dir: str | Path, controller_pid: int | None = None) -> None:
         folder = Path(sweep_dir)
+        self._owner_file = folder / OWNER_FILE
+        self._controller_pid = controller_pid or os.getppid()
         self._storage = _journal(folder)
         self.study = optuna.load_study(study_name=folder.name, storage=self._storage)
 
     def claim(self, slot: str) -> dict[str, Any] | None:
-        """The next waiting point, now this slot's; None if none waits."""
+        """The next waiting point, now this slot's; None if none waits.
+
+        A worker that outlived its controller claims nothing: the study may be another run's by now.
+        """
+        if json.loads(self._owner_file.read_text())["pid"] != self._controller_pid:
+            raise StudyError(f"{self._owner_file}: another run of the sweep has taken over.")
         for trial in self._trials(TrialState.WAITING):
             # False when another slot was faster.
             if self._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING):
@@ -205,7 +213,7 @@ def _finished(point: dict[str, Any], record: dict[str, Any], points: list[dict[s
 
 def _own(folder: Path) -> None:
     """Make this run of ansible-playbook the only one that drives the sweep."""
-    file = folder / "owner.json"
+    file = folder / OWNER_FILE
     pid = os.getppid()
     me = {"controller": socket.gethostname(), "pid": pid, "started": _process_start(pid)}
     with contextlib.suppress(FileNotFoundError):

@@ -175,6 +175,21 @@ def test_create_again_change_absent_again(engine, module, cache_dir):
     assert not module.absent()["changed"]
 
 
+def test_a_launch_waited_for_in_slices(module):
+    slow = {"environment": {"LIGHT_ENGINE_START_SECONDS": "4"}, "wait_seconds": 1}
+    calls = [module.start(**slow)]
+    assert (calls[0]["changed"], calls[0]["ready"]) == (True, False)
+    while not calls[-1]["ready"]:
+        calls.append(module.start(**slow))
+        assert len(calls) < 60
+    assert not any(call["changed"] for call in calls[1:])
+    assert {call["container"]["id"] for call in calls} == {calls[0]["container"]["id"]}
+    assert names(calls[-1])[:3] == ["container_create", "engine_start", "weights_load"]
+    assert names(calls[-1])[-1] == "ready"
+    # It is ready, and still the whole launch is told: it may have become so between two calls.
+    assert names(module.start(**slow)) == names(calls[-1])
+
+
 def test_what_no_longer_serves_is_replaced(engine, module):
     created = module.start()
     engine.containers.get(module.name).kill()

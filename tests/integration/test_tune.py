@@ -85,7 +85,8 @@ def test_each_host_read_the_model_from_the_hub_exactly_once(first_run, fleet):
     folder = ROOT / ".lab/models" / REPO
     weights = {path.name: path.stat().st_size for path in folder.glob("*.safetensors")}
     for name, size in weights.items():
-        assert stats["files"][f"{REPO}/{name}"]["bytes"] == len(HOSTS) * size
+        read = stats["files"][f"{REPO}/{name}"]["bytes"]
+        assert 0 <= read - len(HOSTS) * size < 100, f"{name}: beside its bytes only redirects may have been read"
     assert f"{REPO}/pytorch_model.bin" not in stats["files"]
 
 

@@ -36,7 +36,8 @@ class Engine:
             decode_seconds=decode,
             slowdown_per_neighbour=0.03,
             max_running_requests=flags.get("max_running_requests") or 2048,
-            kv_tokens=flags.get("max_total_tokens")
+            # Its parser makes a number of it in a way of its own, which the extracted one does not know.
+            kv_tokens=int(flags.get("max_total_tokens") or 0)
             or KV_TOKENS_AT_FULL_MEMORY * (flags.get("mem_fraction_static") or 0.88),
         )
 

@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import os
 
 import pytest
 
@@ -43,8 +44,8 @@ def test_trials_are_claimed_in_order_until_none_waits(plan):
     assert worker.running() == 6
 
 
-def _claim_all(sweep_dir, queue):
-    worker = study.SweepStudy(sweep_dir)
+def _claim_all(sweep_dir, controller_pid, queue):
+    worker = study.SweepStudy(sweep_dir, controller_pid)
     while claim := worker.claim("h"):
         queue.put(claim["number"])
     queue.put(None)
@@ -55,7 +56,7 @@ def test_slots_never_claim_the_same_trial(plan):
     study.open_study(plan, points(server), [])
     context = multiprocessing.get_context("fork")
     queue = context.Queue()
-    workers = [context.Process(target=_claim_all, args=(plan["sweep_dir"], queue)) for _ in range(4)]
+    workers = [context.Process(target=_claim_all, args=(plan["sweep_dir"], os.getppid(), queue)) for _ in range(4)]
     for worker in workers:
         worker.start()
     claimed, ended = [], 0
@@ -132,6 +133,13 @@ def test_a_second_controller_is_refused(plan, monkeypatch):
     monkeypatch.setattr(study.os, "getppid", lambda: 1)  # another process that is alive
     with pytest.raises(study.StudyError, match="another controller"):
         study.open_study(plan, points(), [])
+
+
+def test_a_worker_that_outlived_its_controller_claims_nothing(plan):
+    study.open_study(plan, points(), [])
+    worker = study.SweepStudy(plan["sweep_dir"], controller_pid=1)
+    with pytest.raises(study.StudyError, match="another run"):
+        worker.claim("h/0")
 
 
 def test_a_dead_controller_is_succeeded(plan):
