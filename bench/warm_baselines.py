@@ -62,7 +62,8 @@ def download_then_rsync_chain(fleet, repo: str, python: str) -> float | None:
 
 def _serve(host) -> None:
     settings = host.cache.parent / "rsyncd.conf"
-    settings.write_text(f"use chroot = no\npid file = {settings}.pid\n[hub]\npath = {host.cache}\nread only = yes\n")
+    lines = ["uid = root", "gid = root", "use chroot = no", f"pid file = {settings}.pid"]
+    settings.write_text("\n".join([*lines, "[hub]", f"path = {host.cache}", "read only = yes"]) + "\n")
     host.cache.mkdir(parents=True, exist_ok=True)
     host.popen(["rsync", "--daemon", "--no-detach", f"--config={settings}"], stdout=subprocess.DEVNULL)
 
