@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import threading
@@ -35,23 +34,22 @@ def run(hosts: int, *, folder: Path, repo: str, cache: Path, endpoint: str, pyth
         str(hosts),
     ]
     begin = time.monotonic()
-    with subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    ) as process:
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         peak = [0.0]
-        threading.Thread(target=_watch, args=(process, peak), daemon=True).start()
+        threading.Thread(target=_watch, args=(process, str(inventory), peak), daemon=True).start()
         said = process.communicate()[0]
     if process.returncode or "changed=1" in said:
         raise SystemExit(f"the play was no no-op:\n{said[-3000:]}")
     return time.monotonic() - begin, peak[0]
 
 
-def _watch(process: subprocess.Popen, peak: list[float]) -> None:
+def _watch(process: subprocess.Popen, inventory: str, peak: list[float]) -> None:
     while process.poll() is None:
         total = 0
         for folder in Path("/proc").iterdir():
             try:
-                if folder.name.isdigit() and os.getsid(int(folder.name)) == process.pid:
+                # The workers are forks with the same command line, in sessions of their own.
+                if folder.name.isdigit() and inventory in (folder / "cmdline").read_text():
                     facts = (folder / "smaps_rollup").read_text()
                     total += int(facts.split("\nPss:")[1].split()[0])
             except (OSError, IndexError):
