@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""Time to ready on each rung of the cache: the best trial's launch through preheat, and as a bare docker run.
+"""Time to ready on each rung of the cache: one configuration launched through preheat, and as a bare docker run.
 
-usage: ladder.py RESULTS_FOLDER OUT_FOLDER SECONDS -- ANSIBLE_PLAYBOOK_COMMAND...
+usage: ladder.py ROUND HUB_CACHE OUT_FOLDER PARAMETERS SECONDS -- ANSIBLE_PLAYBOOK_COMMAND...
 
-RESULTS_FOLDER is a sweep's; the command is that of launch.yml, to which the variables of each launch are added. Writes
-OUT/rungs.jsonl, one launch a line, and for each launch its result and log. Begins no launch after SECONDS.
+PARAMETERS are the server's, as JSON; the command is that of launch.yml, to which the variables of each launch are
+added. Round 1 begins with a launch that finds the JIT caches as they are: cold, where nothing was launched before.
+Writes OUT/rungs.jsonl, one launch a line, and for each launch its result and log. Begins no launch that would not end
+within SECONDS.
 """
 
 from __future__ import annotations
@@ -18,18 +20,9 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).parent
-# With less time left than this, a launch is not begun.
-LAUNCH_SECONDS = 70
-JIT_COLD_SECONDS = 180
-
-
-def best_trial(results: Path) -> dict:
-    """The record with the highest objective among those that may win."""
-    records = [json.loads(file.read_text()) for file in sorted(results.glob("trials/*/trial.json"))]
-    eligible = [record for record in records if record["eligible"]]
-    if not eligible:
-        sys.exit(f"ERROR: none of the {len(records)} trials in {results} may win: there is no launch to repeat")
-    return max(eligible, key=lambda record: record["objective"]["value"])
+# What a launch is expected to take at most, with its play.
+LAUNCH_SECONDS = 75
+JIT_COLD_SECONDS = 220
 
 
 def weight_files(cache: Path) -> list[Path]:
@@ -53,14 +46,11 @@ def read(cache: Path) -> None:
 
 class Ladder:
     def __init__(self, given: argparse.Namespace):
-        self.out, self.play = given.out, given.command
+        self.out, self.play, self.cache = given.out, given.command, given.cache
+        self.parameters = json.loads(given.parameters)
         self.deadline = time.monotonic() + given.seconds
-        self.trial = best_trial(given.results)
+        self.launched: list[str] = []  # preheat's own account of its command: what a bare run repeats
         self.out.mkdir(parents=True, exist_ok=True)
-
-    def cache(self) -> Path:
-        mount = self.trial["command"][self.trial["command"].index("--volume") + 1]
-        return Path(mount.split(":")[0])
 
     def note(self, **line) -> None:
         text = json.dumps(line)
@@ -68,20 +58,16 @@ class Ladder:
             file.write(text + "\n")
         print(time.strftime("[%H:%M:%S]"), text, flush=True)
 
-    def time_is_up(self, name: str, needed: float = LAUNCH_SECONDS) -> bool:
+    def time_is_up(self, name: str, needed: float) -> bool:
         if time.monotonic() + needed < self.deadline:
             return False
         print(f"{name}: left out, the time is up", flush=True)
         return True
 
-    def preheat(self, name: str, rung: str, jit_cache_dir: str | None = None) -> None:
-        if self.time_is_up(name, JIT_COLD_SECONDS if jit_cache_dir else LAUNCH_SECONDS):
+    def preheat(self, name: str, rung: str, needed: float = LAUNCH_SECONDS) -> None:
+        if self.time_is_up(name, needed):
             return
-        gpus = [gpu["uuid"] for gpu in self.trial["slot"]["members"][0]["gpus"]]
-        variables = {"launch_name": name, "launch_out": str(self.out), "launch_gpus": gpus}
-        variables |= {"launch_parameters": self.trial["server_parameters"], "launch_model": self.trial["model"]}
-        if jit_cache_dir:
-            variables["launch_jit_cache_dir"] = jit_cache_dir
+        variables = {"launch_name": name, "launch_out": str(self.out), "launch_parameters": self.parameters}
         start = time.monotonic()
         done = subprocess.run([*self.play, "-e", json.dumps(variables)], capture_output=True, text=True, check=False)
         play_seconds = time.monotonic() - start
@@ -91,6 +77,7 @@ class Ladder:
             self.remove(name)
             return
         result = json.loads(kept.read_text())
+        self.launched = result["command"]
         phases = result["phases"]
         self.note(
             name=name,
@@ -105,10 +92,10 @@ class Ladder:
         self.remove(name)
 
     def bare(self, name: str, rung: str) -> None:
-        """The same container by hand: the trial's own account of its command, under another name."""
-        if self.time_is_up(name):
+        """The same container by hand: preheat's own account of its command, under another name."""
+        if not self.launched or self.time_is_up(name, LAUNCH_SECONDS):
             return
-        command = list(self.trial["command"])
+        command = list(self.launched)
         command[command.index("--name") + 1] = name
         port = command[command.index("--publish") + 1].split(":")[1]
         timed = [sys.executable, str(HERE / "timed_launch.py"), name, str(self.out), "--port", port, "--", *command]
@@ -123,28 +110,27 @@ class Ladder:
     def remove(name: str) -> None:
         subprocess.run(["docker", "rm", "--force", name], capture_output=True, check=False)
 
-    def climb(self) -> None:
-        self.round(1)
-        read(self.cache())
-        self.preheat("jit-cold-preheat", "page_cache", jit_cache_dir=str(self.out.parent / "jit-empty"))
-        self.round(2)
-
-    def round(self, turn: int) -> None:
-        cache = self.cache()
+    def climb(self, turn: int) -> None:
+        if turn == 1:
+            read(self.cache)
+            self.preheat("jit-as-found-preheat", "page_cache", JIT_COLD_SECONDS)
         for rung, prepare in (("disk", drop), ("page_cache", read)):
-            prepare(cache)
+            prepare(self.cache)
             self.preheat(f"{rung}-preheat-{turn}", rung)
-            prepare(cache)
+            prepare(self.cache)
             self.bare(f"{rung}-bare-{turn}", rung)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Time to ready on each rung.")
-    parser.add_argument("results", type=Path)
+    parser.add_argument("round", type=int)
+    parser.add_argument("cache", type=Path)
     parser.add_argument("out", type=Path)
+    parser.add_argument("parameters")
     parser.add_argument("seconds", type=float)
     parser.add_argument("command", nargs="+")
-    Ladder(parser.parse_args()).climb()
+    given = parser.parse_args()
+    Ladder(given).climb(given.round)
 
 
 if __name__ == "__main__":

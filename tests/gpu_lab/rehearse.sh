@@ -53,7 +53,8 @@ IMAGE=gpu-lab/links:rehearsal call image "$here/image.sh"
 "$(type -P docker)" -H unix:///var/run/docker.sock save "$lab_image" | docker load
 docker tag "$lab_image" "$IMAGE"
 call recon-launch "$here/recon.sh" launch
-rm -rf "$LAB/results" "$HUB_CACHE" # the run begins cold, on a fresh machine
+rm -rf "$LAB/results" "$HUB_CACHE" "$JIT_CACHE" # the run begins cold, on a fresh machine
 call engine "$here/run.sh" engine
-call tune "$here/run.sh" tune
-call ladder "$here/run.sh" ladder
+call wheels "$here/run.sh" wheels
+call start "$here/run.sh" start
+call watch "$here/run.sh" watch
