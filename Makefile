@@ -11,6 +11,8 @@ help: ## list the targets
 
 demo: lab ## the main job for real, on the fleet in containers: warm, tune, report
 	ansible-playbook tune.yml -i tests/lab/inventory -e @tests/lab/sweep.yml
+	@sed -n 's/^# *//p' results/demo/best.yml
+	@echo "report: $(CURDIR)/results/demo/report.html"
 
 test: lint unit integration ## everything CI runs
 

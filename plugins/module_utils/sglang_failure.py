@@ -65,7 +65,9 @@ _CAUSES = (
         "model_missing",
         r"(?:LocalEntryNotFoundError|OfflineModeIsEnabled|HFValidationError|RepositoryNotFoundError): "
         r"|Cannot find any model weights with|does not appear to have a file named"
-        r"|is not a local folder and is not a valid model identifier|We couldn't connect to 'https?://"
+        r"|is not a local folder and is not a valid model identifier"
+        # Of a model without generation_config.json an offline server says the same in passing.
+        r"|^(?!.*Failed to load generation config).*We couldn't connect to 'https?://"
         r"|Can't load (?:the )?(?:tokenizer|configuration|config) (?:for|of)",
         "The server runs offline from the host's cache: fetch the model, and any draft model or adapter that the "
         "parameters name, with preheat.fleet.hf_model first.",

@@ -136,18 +136,24 @@ def check_workloads(workloads: list[dict[str, Any]]) -> list[Problem]:
 def workload_points(workloads: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """One entry per workload and load, in the order given; all of them run on every launch.
 
-    Without ``num_prompts``: four times the concurrency, or 30 seconds of the request rate, and at least 32.
+    Without ``num_prompts``: four times the concurrency, or 30 seconds of the request rate, and at least 32. Without
+    ``warmup_requests``: as many as will be in flight (8 at a request rate), so that what is compiled for a batch of
+    that size is compiled before anything is measured.
     """
     points = []
     for workload in workloads:
-        common = {k: v for k, v in workload.items() if k not in ("concurrency", "request_rate", "num_prompts")}
+        of_a_point = ("concurrency", "request_rate", "num_prompts", "warmup_requests")
+        common = {key: value for key, value in workload.items() if key not in of_a_point}
+        warmup = workload.get("warmup_requests")
         for concurrency in workload.get("concurrency") or []:
             prompts = workload.get("num_prompts") or max(32, 4 * concurrency)
             load = {"concurrency": concurrency, "request_rate": None, "num_prompts": prompts}
+            load["warmup_requests"] = concurrency if warmup is None else warmup
             points.append({**common, **load, "point": f"{workload['name']}/c{concurrency}"})
         for rate in workload.get("request_rate") or []:
             prompts = workload.get("num_prompts") or max(32, round(30 * rate))
             load = {"concurrency": None, "request_rate": rate, "num_prompts": prompts}
+            load["warmup_requests"] = 8 if warmup is None else warmup
             points.append({**common, **load, "point": f"{workload['name']}/r{rate:g}"})
     return points
 
