@@ -177,7 +177,7 @@ ensure_hub() {
 # other_checkout: the folder of another checkout whose lab is up. Names and addresses are fixed: one lab per machine.
 other_checkout() {
   local checkout
-  docker ps -a --filter "label=$LAB_LABEL" --format "{{.Label \"$LAB_LABEL\"}}" | sort -u | while read -r checkout; do
+  docker ps --filter "label=$LAB_LABEL" --format "{{.Label \"$LAB_LABEL\"}}" | sort -u | while read -r checkout; do
     if [ "$checkout" != "$PROJECT_ROOT" ] && [ -d "$checkout" ]; then
       echo "$checkout"
       break
@@ -185,7 +185,8 @@ other_checkout() {
   done
 }
 
-# What a checkout left that is gone can be taken over: its disks and images serve this one.
+# What a checkout left that is gone, or whose lab stopped with the engine, can be taken over: its disks and images serve
+# this one.
 remove_orphans() {
   docker ps -a --filter "label=$LAB_LABEL" --format "{{.ID}} {{.Label \"$LAB_LABEL\"}}" \
     | awk -v mine="$PROJECT_ROOT" '$2 != mine {print $1}' | for_each_line docker rm -f
