@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 from ansible import __version__ as ansible_version
-from ansible.errors import AnsibleConnectionFailure
+from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
@@ -84,6 +84,11 @@ class ActionModule(ActionBase):
             study.finish(claim, record)
             say(trial.verdict(record))
             done.append({"number": record["number"], "status": record["status"]})
+            if run.left_behind:
+                raise AnsibleActionFail(
+                    f"{slot['name']}: the container of trial {record['number']} could not be removed, so that it would "
+                    f"disturb the next one: {run.left_behind}. The slot takes no more trials; the others go on."
+                )
 
     def _lost(self, study: SweepStudy, claim: dict[str, Any], run: trial.Trial, exc: Exception) -> None:
         """The host is gone: the trial goes back into the queue, or is recorded once it has had its attempts."""

@@ -40,7 +40,7 @@ class Trial:
     """Runs one claimed point on one slot and leaves its record, whatever happens.
 
     ``settings``: ``docker_host, cache_dir, endpoint, token, jit_cache_dir, gpu_access, ready_timeout_seconds``.
-    ``recorded`` says whether this run's record is on disk.
+    ``recorded`` says whether the record is on disk, ``left_behind`` why the container could not be removed.
     """
 
     def __init__(
@@ -61,6 +61,7 @@ class Trial:
         self._files: dict[str, str] = {}
         self._start = clock()
         self.recorded = False
+        self.left_behind: str | None = None
         member = slot["members"][0]
         self.member = {"host": member["host"], "gpus": member["gpus"][: claim["gpus"]]}
         self.record = records.new_record(
@@ -224,7 +225,7 @@ class Trial:
         if result.get("log"):
             self._files["server.log"] = result["log"]
         if result.get("failed"):
-            self._say(f"the container could not be removed: {result.get('msg')}")
+            self.left_behind = str(result.get("msg"))
 
     def _timed(self, phase: str, module: str, args: dict[str, Any], label: str | None = None) -> dict[str, Any]:
         began = self._clock()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from ansible.errors import AnsibleConnectionFailure
+from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
 
 from ansible_collections.preheat.fleet.plugins.action import run_trials
 from ansible_collections.preheat.fleet.plugins.plugin_utils import records, study, sweep_space
@@ -193,6 +193,14 @@ def test_a_trial_whose_host_is_lost_goes_back_into_the_queue(work, plan, step):
     assert counts(plan) == {"waiting": 2, "fail": 1}
     assert [trial["status"] for trial in work(Host())["trials"]] == ["complete", "complete"]
     assert recorded(plan)[0]["attempt"] == 2
+
+
+def test_a_slot_whose_container_stays_takes_no_more_trials(work, plan):
+    host = Host({("sglang_server_absent", 2): {"failed": True, "msg": "device busy"}})
+    with pytest.raises(AnsibleActionFail, match="trial 0 could not be removed.*device busy"):
+        work(host)
+    assert {number: record["status"] for number, record in recorded(plan).items()} == {0: "complete"}
+    assert counts(plan) == {"complete": 1, "waiting": 1}
 
 
 def test_an_old_record_does_not_hide_that_the_host_was_lost(work, plan):
