@@ -197,7 +197,7 @@ def test_a_trial_whose_host_is_lost_goes_back_into_the_queue(work, plan, step):
 
 def test_a_slot_whose_container_stays_takes_no_more_trials(work, plan):
     host = Host({("sglang_server_absent", 2): {"failed": True, "msg": "device busy"}})
-    with pytest.raises(AnsibleActionFail, match="trial 0 could not be removed.*device busy"):
+    with pytest.raises(AnsibleActionFail, match=r"trial 0 could not be removed.*device busy"):
         work(host)
     assert {number: record["status"] for number, record in recorded(plan).items()} == {0: "complete"}
     assert counts(plan) == {"complete": 1, "waiting": 1}
