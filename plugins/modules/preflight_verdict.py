@@ -15,6 +15,8 @@ description:
   - Otherwise puts points and slots into the plan.
 author:
   - The preheat maintainers (@preheat)
+extends_documentation_fragment:
+  - preheat.fleet.controller
 options:
   plan:
     description: The plan that M(preheat.fleet.sweep_plan) returned.
@@ -42,12 +44,6 @@ attributes:
   check_mode:
     support: full
     description: Changes nothing.
-  diff_mode:
-    support: none
-    description: Shows no difference.
-  action:
-    support: full
-    description: Runs on the controller.
 """
 
 EXAMPLES = r"""

@@ -18,6 +18,8 @@ description:
   - The token for the Hub is taken from the variable C(model_cache_token), so that no verbose run shows it.
 author:
   - The preheat maintainers (@preheat)
+extends_documentation_fragment:
+  - preheat.fleet.controller
 options:
   plan:
     description: The plan that M(preheat.fleet.preflight_verdict) returned.
@@ -57,12 +59,6 @@ attributes:
   check_mode:
     support: none
     description: Does not run in check mode.
-  diff_mode:
-    support: none
-    description: Shows no difference.
-  action:
-    support: full
-    description: Runs on the controller.
 """
 
 EXAMPLES = r"""

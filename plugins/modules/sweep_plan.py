@@ -16,6 +16,8 @@ description:
   - Never fails for what it finds; M(preheat.fleet.preflight_verdict) does, together with what the hosts reported.
 author:
   - The preheat maintainers (@preheat)
+extends_documentation_fragment:
+  - preheat.fleet.controller
 options:
   hosts:
     description: Inventory hosts whose variables are checked for unknown names.
@@ -30,12 +32,6 @@ attributes:
   check_mode:
     support: full
     description: Changes nothing.
-  diff_mode:
-    support: none
-    description: Shows no difference.
-  action:
-    support: full
-    description: Runs on the controller.
 """
 
 EXAMPLES = r"""

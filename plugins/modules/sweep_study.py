@@ -15,6 +15,8 @@ description:
   - Refuses while another controller runs the same sweep.
 author:
   - The preheat maintainers (@preheat)
+extends_documentation_fragment:
+  - preheat.fleet.controller
 options:
   plan:
     description: The plan that M(preheat.fleet.preflight_verdict) returned.
@@ -28,12 +30,6 @@ attributes:
   check_mode:
     support: none
     description: Does not run in check mode.
-  diff_mode:
-    support: none
-    description: Shows no difference.
-  action:
-    support: full
-    description: Runs on the controller.
 """
 
 EXAMPLES = r"""
