@@ -53,7 +53,10 @@ def test_everything_wrong_is_in_one_message(run):
         ({"sweep_model": {"repo_id": "preheat-lab/no-such-model"}}, ["sweep_model", "no-such-model"]),
         ({"sweep_model": {"repo_id": "preheat-lab/tiny-llama", "revision": "nope"}}, ["sweep_model", "nope"]),
         ({"sweep_server": {"base": {"tp_size": 2}}}, ["GPU"]),
-        ({"gpu_host_preflight_disk_margin_bytes": 10**18}, ["[gpu1, gpu2]", "disk"]),
+        (
+            {"gpu_host_preflight_disk_margin_bytes": 10**18, "model_cache_dir": "/root/no-model-yet/hub"},
+            ["gpu1", "gpu2", "model_cache_dir", "are free where", "larger disk"],
+        ),
     ],
 )
 def test_each_kind_of_problem(run, changed, expected):
