@@ -30,7 +30,7 @@ docs: venv-dev ## write docs/reference anew from the code
 	python scripts/docs.py
 
 unit: venv-dev ## the unit tests, in seconds
-	python -m pytest tests/unit
+	python -m pytest tests/unit -n auto
 
 integration: venv-dev lab ## end to end on the lab
 	python -m pytest tests/integration
