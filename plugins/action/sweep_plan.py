@@ -73,7 +73,7 @@ class ActionModule(ActionBase):
         earlier = json.loads(earlier_file.read_text()) if earlier_file.is_file() else None
         problems = sweep_plan.same_sweep(plan, earlier) if earlier else []
         if problems:
-            return plan, problems
+            return {}, problems
         # A sweep that was begun stays on the commit it was begun with.
         revision = earlier["commit"] if earlier else plan["model"]["revision"]
         plan["commit"] = revision

@@ -160,6 +160,14 @@ def test_a_rerun_launches_nothing_and_reads_nothing(first_run, fleet, hub, sweep
     assert hub.stats()["bytes"] == 0
 
 
+def test_another_workload_under_the_same_name_is_refused(first_run, fleet, sweep_args):
+    _results, args = sweep_args
+    other = [{"name": "other", "input_tokens": 8, "output_tokens": 4, "concurrency": [1]}]
+    output = fleet.playbook("tune.yml", *args, "-e", json.dumps({"sweep_workloads": other}), expect=2)
+    assert "[controller] sweep_workloads" in output
+    assert "Choose another sweep_name" in output
+
+
 def test_serving_the_best_is_a_warm_launch_on_the_hosts_cache(first_run, fleet, hub):
     results, _output, _stats = first_run
     args = ["--limit", "gpu1", "-e", f"@{results / 'best.yml'}"]

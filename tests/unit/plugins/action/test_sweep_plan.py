@@ -180,6 +180,7 @@ def test_a_sweep_that_was_begun_with_another_model(plan, hub, tmp_path):
     begun, _problems = plan()
     (tmp_path / "s").mkdir()
     (tmp_path / "s" / "sweep.json").write_text(json.dumps(begun))
-    _plan, problems = plan(sweep_model={"repo_id": "o/other"})
+    made, problems = plan(sweep_model={"repo_id": "o/other"})
+    assert made == {}, "half a plan would only break what comes after"
     assert said(problems) == [("", "sweep_model")]
     assert "sweep_name" in problems[0]["remedy"]
