@@ -240,6 +240,8 @@ clean() {
   fi
   docker ps -aq --filter name=preheat-lab- | for_each_line docker rm -f # a build that was cut off
   docker volume ls -q --filter name=preheat-lab- | for_each_line docker volume rm
+  # An image that others are built on goes only after them.
+  docker image ls -q 'preheat-lab/*' | sort -u | for_each_line docker image rm -f 2>/dev/null || true
   docker image ls -q 'preheat-lab/*' | sort -u | for_each_line docker image rm -f
   # The nested engines' cgroups outlive their hosts, for they were made in this machine's tree.
   as_root find /sys/fs/cgroup -depth -type d -path '*/preheat-lab*' -exec rmdir {} + 2>/dev/null || true
