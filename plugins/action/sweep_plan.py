@@ -74,12 +74,9 @@ class ActionModule(ActionBase):
         problems = sweep_plan.same_sweep(plan, earlier) if earlier else []
         if problems:
             return {}, problems
+        unresolved = {"commit": plan["model"]["revision"], "files": [], "bytes_total": 0, "gpu_memory_bytes": 0}
         # A sweep that was begun stays on the commit it was begun with.
-        revision = earlier["commit"] if earlier else plan["model"]["revision"]
-        plan["commit"] = revision
-        plan["files"] = earlier["files"] if earlier else []
-        plan["bytes_total"] = earlier["bytes_total"] if earlier else 0
-        plan["gpu_memory_bytes"] = earlier["gpu_memory_bytes"] if earlier else 0
+        plan.update({key: earlier[key] for key in unresolved} if earlier else unresolved)
         if not earlier:
             problems += self._resolve(plan, host_variables)
         return plan, problems

@@ -17,6 +17,7 @@ import logging
 import os
 import socket
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from ansible_collections.preheat.fleet.plugins.plugin_utils.sweep_space import p
 
 with contextlib.suppress(ImportError):  # named by sweep_plan before anything starts
     import optuna
-    from optuna.distributions import CategoricalDistribution
+    from optuna.distributions import BaseDistribution, CategoricalDistribution
     from optuna.storages.journal import JournalFileBackend, JournalStorage
     from optuna.study import StudyDirection
     from optuna.trial import FrozenTrial, TrialState, create_trial
@@ -98,8 +99,7 @@ class SweepStudy:
 
     def finish(self, claim: dict[str, Any], record: dict[str, Any]) -> None:
         """Tell the study how a recorded trial ended."""
-        value = _told_value(record)
-        state = TrialState.FAIL if value is None else TrialState.COMPLETE
+        state, value = _told(record)
         self.study.tell(claim["study_number"], value, state=state)
 
     def requeue(self, claim: dict[str, Any]) -> bool:
@@ -107,7 +107,7 @@ class SweepStudy:
         if claim["attempt"] >= MAX_ATTEMPTS:
             return False
         trial = next(t for t in self._trials(TrialState.RUNNING) if t.number == claim["study_number"])
-        self.study.add_trial(_waiting(trial, trial.user_attrs["point"], claim["attempt"] + 1))
+        self.study.add_trial(_trial(trial.user_attrs["point"], claim["attempt"] + 1, trial.distributions))
         self.study.tell(claim["study_number"], state=TrialState.FAIL)
         return True
 
@@ -150,12 +150,14 @@ def open_study(
     (folder / "study.journal").unlink(missing_ok=True)
     direction = StudyDirection[scoring.direction_of(plan["objective"]).upper()]
     study = optuna.create_study(study_name=folder.name, storage=_journal(folder), direction=direction)
+    distributions = _distributions(points)
     for point in points:
         earlier = done.get(point["key"])
         if earlier and not (retry_failed and earlier["status"] == "failed") and earlier["status"] != "infeasible":
-            study.add_trial(_finished(point, earlier, points))
+            state, value = _told(earlier)
+            study.add_trial(_trial(point, earlier["attempt"], distributions, state, value))
         else:
-            study.add_trial(_waiting(_with_params(point, points), point, 1))
+            study.add_trial(_trial(point, 1, distributions))
     return {"waiting": len(study.get_trials(states=(TrialState.WAITING,))), "recorded": len(done)}
 
 
@@ -175,8 +177,10 @@ def _key(record: dict[str, Any]) -> str:
     return point_key(record["server_parameters"])
 
 
-def _told_value(record: dict[str, Any]) -> float | None:
-    return record["objective"]["value"] if record.get("eligible") and record.get("objective") else None
+def _told(record: dict[str, Any]) -> tuple[TrialState, float | None]:
+    """How a recorded trial ended, as the study knows it: one that cannot win has failed."""
+    value = record["objective"]["value"] if record.get("eligible") and record.get("objective") else None
+    return (TrialState.FAIL if value is None else TrialState.COMPLETE), value
 
 
 def _scalar(value: Any) -> Any:
@@ -184,30 +188,29 @@ def _scalar(value: Any) -> Any:
     return value if value is None or isinstance(value, (bool, int, float, str)) else json.dumps(value, sort_keys=True)
 
 
-def _with_params(point: dict[str, Any], points: list[dict[str, Any]]) -> dict[str, Any]:
-    """The point's parameters as Optuna knows them, each among all the values that the sweep tries."""
-    choices = {
-        name: list(dict.fromkeys(_scalar(other["params"][name]) for other in points if name in other["params"]))
-        for name in point["params"]
-    }
-    return {
-        "params": {name: _scalar(value) for name, value in point["params"].items()},
-        "distributions": {name: CategoricalDistribution(values) for name, values in choices.items()},
-    }
+def _distributions(points: list[dict[str, Any]]) -> dict[str, CategoricalDistribution]:
+    """Each parameter's values, all those that the sweep tries."""
+    choices: dict[str, dict[Any, None]] = {}
+    for point in points:
+        for name, value in point["params"].items():
+            choices.setdefault(name, {})[_scalar(value)] = None
+    return {name: CategoricalDistribution(list(values)) for name, values in choices.items()}
 
 
-def _waiting(like: dict[str, Any] | FrozenTrial, point: dict[str, Any], attempt: int) -> FrozenTrial:
-    known = like if isinstance(like, dict) else {"params": like.params, "distributions": like.distributions}
-    return create_trial(state=TrialState.WAITING, user_attrs={"point": point, "attempt": attempt}, **known)
-
-
-def _finished(point: dict[str, Any], record: dict[str, Any], points: list[dict[str, Any]]) -> FrozenTrial:
-    value = _told_value(record)
+def _trial(
+    point: dict[str, Any],
+    attempt: int,
+    distributions: Mapping[str, BaseDistribution],
+    state: TrialState | None = None,
+    value: float | None = None,
+) -> FrozenTrial:
+    """A trial for the study; without a state, one that waits."""
     return create_trial(
-        state=TrialState.FAIL if value is None else TrialState.COMPLETE,
+        state=TrialState.WAITING if state is None else state,
         value=value,
-        user_attrs={"point": point, "attempt": record["attempt"]},
-        **_with_params(point, points),
+        params={name: _scalar(chosen) for name, chosen in point["params"].items()},
+        distributions={name: distributions[name] for name in point["params"]},
+        user_attrs={"point": point, "attempt": attempt},
     )
 
 
