@@ -45,7 +45,10 @@ call_start() {
   bash "$GPU_LAB/image.sh"
   wait "$model" || die "no model: $(cat "$LAB/prepare.log")"
   cat "$LAB/prepare.log"
-  setsid nohup bash "${BASH_SOURCE[0]}" job >"$LAB/job.log" 2>&1 </dev/null &
+  # from a copy: the working tree is renewed with every call, also under a job that is reading it
+  mkdir -p "$LAB/repo"
+  tar -C "$REPO" --exclude=./.carry --exclude=./.git -c . | tar -C "$LAB/repo" -x
+  setsid nohup bash "$LAB/repo/tests/gpu_lab/run.sh" job >"$LAB/job.log" 2>&1 </dev/null &
   call_watch
 }
 
