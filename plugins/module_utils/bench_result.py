@@ -26,8 +26,11 @@ _RATES = {
 }
 _LATENCIES = {"ttft": "ttft", "tpot": "tpot", "itl": "itl", "e2e": "e2e_latency"}
 _PERCENTILES = {"p90": 90, "p95": 95, "p99": 99}
-# Kept out of the raw result: as long as all answers together, and of no use once the percentiles are known.
+# Kept out of the raw result: as long as all answers together. What requests() needs of them is kept in ITL_SUMS.
 _BULK = ("generated_texts", "itls")
+# Keys of a raw result that are preheat's and not bench_serving's.
+ITL_SUMS = "itl_sums"
+EXACT_OUTPUT_TOKENS = "exact_output_tokens"
 _SECRET = re.compile(r"(api_?key|password|secret|(^|_)token)$", re.IGNORECASE)
 
 
@@ -55,7 +58,10 @@ def summarize(run, num_prompts, output_tokens=None):
     C(output_tokens), if each request must produce exactly as many, finds answers that broke off: bench_serving counts
     an error that arrives inside a stream as a completed request.
     """
-    errors = _request_errors(run, output_tokens)
+    run = {**run, EXACT_OUTPUT_TOKENS: output_tokens}
+    if run.get("itls"):
+        run[ITL_SUMS] = [math.fsum(gaps) for gaps in run["itls"]]
+    errors = Counter(request["error"] for request in requests(run) if not request["success"])
     completed = min(run["completed"], max(0, _sent(run, num_prompts) - sum(errors.values())))
     total = _sent(run, num_prompts)
     metrics = _metrics(run) if completed else {}
@@ -65,6 +71,39 @@ def summarize(run, num_prompts, output_tokens=None):
         "metrics": metrics,
         "raw": [json.dumps(_without_secrets(_without_bulk(run)), allow_nan=False)],
     }
+
+
+def requests(run):
+    """Every request of a run, in the order sent; [] if the run has no details.
+
+    C(run) is what bench_serving wrote with its details, or the object of a line of a raw file. One entry is
+    C({ttft_seconds, tpot_seconds, e2e_seconds, input_tokens, output_tokens, success, error}). Times are None where
+    the request failed or (C(tpot_seconds)) made a single token; C(e2e_seconds) ends with the last token. C(error)
+    is empty for a request that succeeded.
+    """
+    lengths = run.get("output_lens") or []
+    nothing = [None] * len(lengths)
+    sums = run.get(ITL_SUMS) or [math.fsum(gaps) for gaps in run.get("itls") or []] or nothing
+    details = zip(
+        lengths, run.get("input_lens") or nothing, run.get("errors") or nothing, run.get("ttfts") or nothing, sums
+    )
+    found = []
+    for length, input_tokens, message, ttft, decode in details:
+        error = _request_error(message, length, ttft, run.get(EXACT_OUTPUT_TOKENS))
+        timed = not error and ttft is not None and decode is not None
+        found.append(
+            {
+                "ttft_seconds": ttft if timed else None,
+                # bench_serving's definition: the time after the first token, over the other tokens.
+                "tpot_seconds": decode / (length - 1) if timed and length > 1 else None,
+                "e2e_seconds": ttft + decode if timed else None,
+                "input_tokens": input_tokens,
+                "output_tokens": length,
+                "success": not error,
+                "error": error,
+            }
+        )
+    return found
 
 
 def percentile(values, percent):
@@ -101,36 +140,25 @@ def _metrics(run):
 
 def _samples(run):
     """The seconds of every completed request (for itl: of every token), from the details of a run that has them."""
-    ttfts, itls, lengths = run.get("ttfts"), run.get("itls"), run.get("output_lens")
-    if not (ttfts and itls and lengths):
-        return {}
-    done = [(ttft, gaps, length) for ttft, gaps, length in zip(ttfts, itls, lengths) if length]
-    samples = {
-        "ttft": [ttft for ttft, gaps, length in done],
-        "e2e": [ttft + math.fsum(gaps) for ttft, gaps, length in done],
-        "tpot": [math.fsum(gaps) / (length - 1) for ttft, gaps, length in done if length > 1],
-    }
+    done = [request for request in requests(run) if request["success"] and request["e2e_seconds"] is not None]
+    samples = {kind: [request[f"{kind}_seconds"] for request in done] for kind in ("ttft", "e2e", "tpot")}
+    samples["tpot"] = [seconds for seconds in samples["tpot"] if seconds is not None]
     # With speculative decoding bench_serving spreads each gap over its tokens, which the details do not show.
-    if not run.get("accept_length"):
-        samples["itl"] = [gap for ttft, gaps, length in done for gap in gaps]
+    if run.get("itls") and not run.get("accept_length"):
+        samples["itl"] = [gap for gaps, length in zip(run["itls"], run["output_lens"]) if length for gap in gaps]
     return samples
 
 
-def _request_errors(run, output_tokens):
-    """How often each cause failed a request, as far as the details tell."""
-    errors = Counter()
-    lengths = run.get("output_lens") or []
-    messages = run.get("errors") or [""] * len(lengths)
-    ttfts = run.get("ttfts") or [None] * len(lengths)
-    for length, message, ttft in zip(lengths, messages, ttfts):
-        if message:
-            # A client-side failure is a whole traceback; its last line is the exception.
-            errors[message.strip().splitlines()[-1][:500]] += 1
-        elif not length or ttft == 0:
-            errors["answered without a token"] += 1
-        elif output_tokens and length != output_tokens:
-            errors[f"answered with {length} tokens instead of {output_tokens}"] += 1
-    return errors
+def _request_error(message, length, ttft, exact):
+    """Why a request failed, as far as the details tell; empty if it did not."""
+    if message:
+        # A client-side failure is a whole traceback; its last line is the exception.
+        return message.strip().splitlines()[-1][:500]
+    if not length or ttft == 0:
+        return "answered without a token"
+    if exact and length != exact:
+        return f"answered with {length} tokens instead of {exact}"
+    return ""
 
 
 def _without_bulk(run):

@@ -164,7 +164,8 @@ metrics:
   sample: {output_tokens_per_second: 1403.5, ttft_mean_seconds: 0.087, ttft_p99_seconds: 0.21}
 raw:
   description:
-    - What C(bench_serving) wrote, one JSON string a run, without the generated texts and the single inter-token times.
+    - What C(bench_serving) wrote, one JSON string a run, without the generated texts and the single inter-token times
+      (C(itl_sums) has their sum for each request; C(exact_output_tokens) is the length that every answer must have).
       Infinities are null and keys and passwords among the server's arguments are redacted.
   returned: success
   type: list

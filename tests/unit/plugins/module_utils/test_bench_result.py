@@ -158,6 +158,42 @@ def test_failed_requests_are_in_no_percentile():
     assert bench_result.summarize(run, 3)["metrics"]["ttft_p99_seconds"] < 0.2
 
 
+REQUESTS = [
+    {"ttft_seconds": 0.1, "tpot_seconds": 0.01, "e2e_seconds": 0.13, "input_tokens": 9, "output_tokens": 4},
+    {"ttft_seconds": 0.2, "tpot_seconds": None, "e2e_seconds": 0.2, "input_tokens": 9, "output_tokens": 1},
+    {"ttft_seconds": None, "tpot_seconds": None, "e2e_seconds": None, "input_tokens": 9, "output_tokens": 0},
+]
+
+
+def test_every_request_of_a_run_and_of_its_raw_file():
+    run = details(output_lens=[4, 1, 0], input_lens=[9] * 3, ttfts=[0.1, 0.2, 0.0], itls=[[0.01] * 3, [], []])
+    found = bench_result.requests(run)
+    for request, expected in zip(found, REQUESTS, strict=True):
+        assert {name: request[name] for name in expected} == pytest.approx(expected, nan_ok=True)
+    assert [request["success"] for request in found] == [True, True, False]
+    assert [request["error"] for request in found] == ["", "", "answered without a token"]
+    (raw,) = bench_result.summarize(run, 3)["raw"]
+    assert bench_result.requests(json.loads(raw)) == found
+
+
+def test_a_raw_file_remembers_that_lengths_were_exact():
+    (raw,) = bench_result.summarize(details(output_lens=[4, 4, 2]), 3, 4)["raw"]
+    assert [request["success"] for request in bench_result.requests(json.loads(raw))] == [True, True, False]
+
+
+@pytest.mark.parametrize("version", ["0.4.10", "0.5.5", "0.5.15"])
+def test_a_run_without_details_tells_no_requests(version):
+    assert bench_result.requests(sample(version)) == []
+
+
+def test_requests_of_a_genuine_run_give_its_own_means():
+    run = sample("0.5.15-details")
+    found = bench_result.requests(run)
+    for kind, key, tolerance in (("ttft", "ttft", 1e-9), ("tpot", "tpot", 1e-3), ("e2e", "e2e_latency", 1e-3)):
+        mean = numpy.mean([request[f"{kind}_seconds"] for request in found])
+        assert mean * 1000 == pytest.approx(run[f"mean_{key}_ms"], rel=tolerance)
+
+
 def test_with_speculative_decoding_the_time_between_tokens_is_not_in_the_details():
     metrics = bench_result.summarize(details(accept_length=2.5), 3)["metrics"]
     assert "itl_p90_seconds" not in metrics
