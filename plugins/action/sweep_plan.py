@@ -13,7 +13,7 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.preheat.fleet.plugins.module_utils import hf_tree
-from ansible_collections.preheat.fleet.plugins.plugin_utils import sweep_plan, sweep_space
+from ansible_collections.preheat.fleet.plugins.plugin_utils import sweep_plan, sweep_space, sweep_workloads
 from ansible_collections.preheat.fleet.plugins.plugin_utils.problems import Problem, problem
 
 
@@ -63,7 +63,7 @@ class ActionModule(ActionBase):
         plan = {
             **{key: sweep[key] for key in ("name", "model", "image", "server", "workloads", "objective", "slo")},
             "environment": sweep["server"].get("environment") or {},
-            "workload_points": sweep_plan.workload_points(sweep["workloads"]),
+            "workload_points": sweep_workloads.workload_points(sweep["workloads"]),
             "gpus_least": min(point["gpus"] for point in points),
             "gpus_most": max(point["gpus"] for point in points),
             "points": len(points),
