@@ -35,6 +35,13 @@ def folder_name(repo_id: str) -> str:
     return "models--" + repo_id.replace("/", "--")
 
 
+def repo_ids(cache_dir) -> list[str]:
+    """The models of a cache, by name; a cache that does not exist holds none."""
+    root = Path(cache_dir)
+    folders = sorted(root.glob("models--*")) if root.is_dir() else []
+    return [folder.name[len("models--") :].replace("--", "/") for folder in folders if folder.is_dir()]
+
+
 class RepoCache:
     def __init__(self, cache_dir, repo_id: str):
         self.cache_dir = Path(cache_dir)
@@ -134,6 +141,10 @@ class RepoCache:
         """What killed downloads have left: a running one holds the lock of its blob."""
         found = sorted(self.blobs.glob("*.incomplete")) if self.blobs.is_dir() else []
         return [path for path in found if not _is_locked(self.lock(path.name.split(".")[0]))]
+
+    def is_busy(self) -> bool:
+        """Whether a download of some file is going on; what may not be asked counts as one."""
+        return self.locks.is_dir() and any(_is_locked(path) for path in self.locks.glob("*.lock"))
 
     def lock(self, etag: str) -> Path:
         """The lock that huggingface_hub takes to fetch a blob."""

@@ -9,7 +9,13 @@ import json
 import os
 from pathlib import Path
 
-from ansible_collections.preheat.fleet.plugins.module_utils.hf_cache import DAMAGED, MISSING, UNLINKED, RepoCache
+from ansible_collections.preheat.fleet.plugins.module_utils.hf_cache import (
+    DAMAGED,
+    MISSING,
+    UNLINKED,
+    RepoCache,
+    repo_ids,
+)
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_files import Selection, matches
 
 INDEXES = ("*.safetensors.index.json", "*.bin.index.json")
@@ -17,10 +23,8 @@ INDEXES = ("*.safetensors.index.json", "*.bin.index.json")
 
 def inventory(cache_dir, selection: Selection, repo_id: str | None = None) -> list[dict]:
     """One entry per model repo, by name; a cache that does not exist holds nothing."""
-    root = Path(cache_dir)
-    folders = sorted(root.glob("models--*")) if root.is_dir() else []
-    names = [folder.name[len("models--") :].replace("--", "/") for folder in folders if folder.is_dir()]
-    return [_repo(RepoCache(root, name), name, selection) for name in names if repo_id in (None, name)]
+    names = [name for name in repo_ids(cache_dir) if repo_id in (None, name)]
+    return [_repo(RepoCache(cache_dir, name), name, selection) for name in names]
 
 
 def _repo(cache: RepoCache, repo_id: str, selection: Selection) -> dict:
