@@ -22,6 +22,7 @@ def of_snapshot(plan: Plan, done: Done, snapshot_path) -> dict:
         "leftovers": plan.leftovers,
         "bytes_total": plan.bytes_total,
         "bytes_to_fetch": plan.bytes_to_fetch,
+        "bytes_resumed": plan.bytes_resumed,
         "bytes_fetched": done.bytes_fetched,
         "mb_per_second": round(rate, 1),
         "source": "hub" if done.bytes_fetched else "cache",

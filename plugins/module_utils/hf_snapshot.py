@@ -4,16 +4,18 @@
 """One snapshot on one host: find out what is missing or damaged, then fetch just that.
 
 Order of writes: the Hub's listing (so that everybody can see what is still missing), the files, refs/<revision>.
-A file is hashed under another name before it becomes a blob, so a killed run leaves nothing that looks whole.
+A file is hashed under another name before it becomes a blob, so a killed run leaves nothing that looks whole; what it
+leaves, the next run completes.
 """
 
 from __future__ import annotations
 
 import errno
+import threading
 import time
-import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_cache import (
     DAMAGED,
@@ -22,7 +24,13 @@ from ansible_collections.preheat.fleet.plugins.module_utils.hf_cache import (
     UNLINKED,
     RepoCache,
     free_bytes,
-    has_hash,
+)
+from ansible_collections.preheat.fleet.plugins.module_utils.hf_fetch import (
+    STALL_SECONDS,
+    Fetcher,
+    held_bytes,
+    new_partial_file,
+    partial_file,
 )
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_files import HubFile, Selection
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_hub import HubClient, HubError, huggingface_hub
@@ -39,7 +47,8 @@ class Plan:
     files: list[HubFile]
     states: dict[str, str]  # by path
     hashed: bool
-    leftovers: list[str]  # names of files that killed downloads left
+    leftovers: list[str]  # names of files that killed downloads left and that are of no use
+    bytes_resumed: int  # what such files hold of those to fetch
     ref: str | None  # the branch or tag to record, and the commit it stands for so far
     ref_before: str | None
     warnings: list[str] = field(default_factory=list)
@@ -86,10 +95,12 @@ class Snapshot:
         hashes: bool = False,
         max_workers: int = 8,
         min_free_bytes: int = 0,
+        stall_seconds: float = STALL_SECONDS,
     ):
         self._hub, self._cache = hub, cache
         self._repo_id, self._revision, self._selection = repo_id, revision, selection
         self._hashes, self._max_workers, self._min_free_bytes = hashes, max_workers, min_free_bytes
+        self._stall_seconds, self._count_lock = stall_seconds, threading.Lock()
 
     def plan(self) -> Plan:
         """Writes nothing. By commit, and with the Hub's listing in the cache, it asks nothing of the Hub either."""
@@ -109,14 +120,17 @@ class Snapshot:
             raise unreachable
         listing = self._hub.tree(self._repo_id, commit) if stored is None else stored
         files = select(self._repo_id, listing, self._selection)
+        states = self._states(commit, files)
+        partials = self._partials(file for file in files if states[file.path] in (MISSING, DAMAGED))
         plan = Plan(
             commit=commit,
             listing=listing,
             listing_is_new=stored is None,
             files=files,
-            states=self._states(commit, files),
+            states=states,
             hashed=self._hashes,
-            leftovers=[path.name for path in self._cache.leftovers()],
+            leftovers=[path.name for path in self._cache.leftovers() if path not in partials],
+            bytes_resumed=sum(partials.values()),
             ref=None if by_commit else self._revision,
             ref_before=recorded,
         )
@@ -135,11 +149,16 @@ class Snapshot:
             found = pool.map(lambda file: self._cache.check(commit, file, self._hashes), files)
             return dict(zip((file.path for file in files), found))
 
+    def _partials(self, files) -> dict[Path, int]:
+        """{what a killed download has left of a file: how much of it is there}"""
+        found = {file: partial_file(self._cache.blobs, file.etag) for file in files}
+        return {path: held_bytes(path, file.size) for file, path in found.items() if path}
+
     def check_space(self, plan: Plan) -> None:
         """Damaged blobs and leftovers go before their successors come."""
         damaged = [file for file in plan.files if plan.states[file.path] == DAMAGED]
         freed = sum(self._cache.size_bytes(file) for file in damaged)
-        freed += sum(path.stat().st_size for path in self._cache.leftovers())
+        freed += sum(path.stat().st_blocks * 512 for path in self._cache.leftovers())
         free = free_bytes(self._cache.cache_dir)
         if plan.bytes_to_fetch and free + freed < plan.bytes_to_fetch + self._min_free_bytes:
             raise HubError(
@@ -157,7 +176,7 @@ class Snapshot:
         else:
             self._cache.share_listing(plan.commit)
         if plan.leftovers:
-            self._remove_leftovers()
+            self._remove_leftovers(set(plan.leftovers))
         if plan.to_do:
             self._fetch_all(plan, done)
         if plan.ref and plan.ref_before != plan.commit:
@@ -172,23 +191,40 @@ class Snapshot:
             groups.setdefault(file.etag, []).append(file)
         self._cache.blobs.mkdir(parents=True, exist_ok=True)
         self._cache.locks.mkdir(parents=True, exist_ok=True)
+        fetcher = Fetcher(
+            self._hub,
+            self._repo_id,
+            plan.commit,
+            connections=self._max_workers,
+            count=self._counter(done),
+            stall_seconds=self._stall_seconds,
+        )
         huggingface_hub()  # imported before the threads race for it
         with ThreadPoolExecutor(self._max_workers) as pool:
-            futures = [pool.submit(self._hold_all, plan, group, done) for group in groups.values()]
+            futures = [pool.submit(self._hold_all, plan, group, done, fetcher) for group in groups.values()]
             try:
                 for future in futures:
-                    done.bytes_fetched += future.result()
+                    future.result()
             except BaseException:
                 for future in futures:
                     future.cancel()
                 raise
+            finally:
+                fetcher.stop()
 
-    def _hold_all(self, plan: Plan, files: list[HubFile], done: Done) -> int:
-        return sum(self._hold(plan, file, done) for file in files)
+    def _counter(self, done: Done):
+        def count(size: int) -> None:
+            with self._count_lock:
+                done.bytes_fetched += size
 
-    def _hold(self, plan: Plan, file: HubFile, done: Done) -> int:
-        """Make the snapshot hold one file; returns the bytes that were fetched."""
-        fetched = 0
+        return count
+
+    def _hold_all(self, plan: Plan, files: list[HubFile], done: Done, fetcher: Fetcher) -> None:
+        for file in files:
+            self._hold(plan, file, done, fetcher)
+
+    def _hold(self, plan: Plan, file: HubFile, done: Done, fetcher: Fetcher) -> None:
+        """Make the snapshot hold one file."""
         with self._lock(file.etag):
             # Another process may have been faster; what it left is believed once it is hashed.
             known = plan.states[file.path] == UNLINKED or file.etag in done.verified
@@ -196,41 +232,41 @@ class Snapshot:
             if state == DAMAGED:
                 self._cache.remove_file(plan.commit, file)
             if state in (DAMAGED, MISSING):
-                self._download(plan.commit, file)
-                fetched = file.size
+                self._download(fetcher, file)
             if self._hashes or not known:
                 done.verified.add(file.etag)
             if state != OK:
                 self._cache.link(plan.commit, file)
-        return fetched
 
-    def _download(self, commit: str, file: HubFile) -> None:
-        target = self._cache.blobs / f"{file.etag}.{uuid.uuid4().hex[:8]}.incomplete"
+    def _download(self, fetcher: Fetcher, file: HubFile) -> None:
+        blobs = self._cache.blobs
+        target = partial_file(blobs, file.etag) or new_partial_file(blobs, file.etag)
         try:
-            self._hub.download(self._repo_id, commit, file, str(target), lambda path: has_hash(path, file))
+            fetcher.begin(file, str(target), pieces=False).result()
             target.replace(self._cache.blob(file))
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise
+            target.unlink(missing_ok=True)
             raise HubError(
                 "no_space",
                 f"The disk of cache_dir '{self._cache.cache_dir}' became full while {file.path} was fetched "
                 f"({_gb(file.size)}).",
                 "Free space there or set model_cache_dir (parameter cache_dir) to a larger disk.",
             ) from error
-        finally:
-            target.unlink(missing_ok=True)
 
     # locks: the library's own, so that it and we never fetch the same blob at the same time
 
     def _lock(self, etag: str):
         return huggingface_hub().utils.WeakFileLock(self._cache.lock(etag))
 
-    def _remove_leftovers(self) -> None:
+    def _remove_leftovers(self, names: set[str]) -> None:
         import filelock  # huggingface_hub's own dependency
 
         self._cache.locks.mkdir(parents=True, exist_ok=True)
         for path in self._cache.leftovers():
+            if path.name not in names:
+                continue
             etag = path.name.split(".")[0]
             try:
                 with filelock.FileLock(str(self._cache.lock(etag)), timeout=0, mode=0o664):

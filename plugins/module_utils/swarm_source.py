@@ -9,7 +9,13 @@ import time
 from collections import deque
 from typing import Any
 
-from ansible_collections.preheat.fleet.plugins.module_utils.swarm_fetch import Cancelled, Fetcher, RangeClient
+from ansible_collections.preheat.fleet.plugins.module_utils.hf_fetch import (
+    Cancelled,
+    Fetcher,
+    new_partial_file,
+    partial_file,
+)
+from ansible_collections.preheat.fleet.plugins.module_utils.hf_hub import HubClient
 
 AHEAD = 3  # files that are queued behind the one that is being finished
 SETTLE_SECONDS = 1.5  # until peers have said what they have, before the Hub is asked for what nobody has
@@ -40,8 +46,10 @@ class Source:
             return
         if not self._fetcher:
             spec = self._agent.spec
-            hub = RangeClient(request.get("endpoint"), request.get("token"), spec["retries"])
-            self._fetcher = Fetcher(hub, spec["repo_id"], spec["commit"], spec["connections"], self._count)
+            hub = HubClient(request.get("endpoint"), request.get("token"), spec["retries"])
+            self._fetcher = Fetcher(
+                hub, spec["repo_id"], spec["commit"], connections=spec["connections"], count=self._count
+            )
         self._wanted.update(files, pieces)
         for work, etags in ((self._fetch_all, files), (self._fill_all, pieces)):
             if etags:
@@ -82,17 +90,14 @@ class Source:
             if self._stopped.wait(LOOK_SECONDS):
                 raise Cancelled
         item.state = "fetching"
-        item.target = agent.new_target(item.file.etag)
+        blobs, etag = agent.cache.blobs, item.file.etag
+        item.target = partial_file(blobs, etag) or new_partial_file(blobs, etag)
         return item, self._fetcher.begin(item.file, str(item.target), pieces=not agent.alone)
 
     def _finish(self, item, download) -> None:
-        try:
-            found = download.result()
-            self._landed += item.file.size
-            self._agent.land(item, found)
-        except BaseException:
-            item.target.unlink(missing_ok=True)
-            raise
+        found = download.result()
+        self._landed += item.file.size
+        self._agent.land(item, found)
 
     # pieces that died with a seed
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import http.client
+import ssl
+import urllib.error
+
 import pytest
 from huggingface_hub.errors import OfflineModeIsEnabled
 
-from ansible_collections.preheat.fleet.plugins.module_utils import hf_hub
-from ansible_collections.preheat.fleet.plugins.module_utils.hf_hub import HubClient, HubError, WrongBytes
+from ansible_collections.preheat.fleet.plugins.module_utils import hf_errors, hf_hub
+from ansible_collections.preheat.fleet.plugins.module_utils.hf_errors import NoRanges, Stalled, WrongBytes
+from ansible_collections.preheat.fleet.plugins.module_utils.hf_hub import HubClient, HubError
 
 
 class Answer:
@@ -40,7 +46,15 @@ class ReadError(TransportError):
         (HttpError(416), False),
         (ReadError(), True),
         (ConnectionResetError(), True),
-        (OSError("Consistency check failed: file should be of size 2 but has size 1"), True),
+        (urllib.error.HTTPError("http://h", 503, "", {}, None), True),
+        (urllib.error.HTTPError("http://h", 404, "", {}, None), False),
+        (urllib.error.URLError(ConnectionRefusedError()), True),
+        (urllib.error.URLError(ssl.SSLCertVerificationError()), False),
+        (ssl.SSLEOFError(), True),
+        (http.client.IncompleteRead(b""), True),
+        (OSError(errno.EHOSTUNREACH, "No route to host"), True),
+        (Stalled("60 s"), True),
+        (NoRanges(), False),
         (OSError(28, "No space left on device"), False),
         (PermissionError(13, "Permission denied"), False),
         (OfflineModeIsEnabled("HF_HUB_OFFLINE"), False),
@@ -56,8 +70,9 @@ def test_what_passes(error, expected):
         calls.append(1)
         raise error
 
-    with pytest.raises(type(error)):
-        HubClient(retries=2, sleep=lambda seconds: None)._retried(call)
+    with pytest.raises(Exception) as caught:
+        HubClient("http://h", retries=2, sleep=lambda seconds: None).patiently("a/b", "main", lambda endpoint: call())
+    assert isinstance(caught.value, (HubError, type(error)))
     assert len(calls) == (3 if expected else 1)
 
 
@@ -76,14 +91,14 @@ def test_what_passes(error, expected):
     ],
 )
 def test_delay(headers, attempt, least, most):
-    delays = [hf_hub._delay(HttpError(429, headers), attempt) for _ in range(50)]
+    delays = [hf_errors.delay(HttpError(429, headers), attempt) for _ in range(50)]
     assert all(least <= delay <= most for delay in delays)
     assert len(set(delays)) > 1  # never all hosts at the same moment
 
 
 def test_a_bug_keeps_its_own_traceback():
-    with pytest.raises(ZeroDivisionError), HubClient("http://h")._plain_errors("a/b", "main"):
-        raise ZeroDivisionError
+    with pytest.raises(ZeroDivisionError):
+        HubClient("http://h").patiently("a/b", "main", lambda endpoint: 1 / 0)
 
 
 @pytest.mark.parametrize("path", ["../../../etc/cron.d/x", "/etc/passwd", "a/../../b", "a\\..\\b"])
@@ -98,8 +113,65 @@ def test_an_endpoint_is_a_url(endpoint):
         HubClient(endpoint)
 
 
-def test_offline_by_environment(monkeypatch):
-    error = OfflineModeIsEnabled("x")
-    with pytest.raises(HubError, match="HF_HUB_OFFLINE") as caught, HubClient("http://h")._plain_errors("a/b", "main"):
-        raise error
+def test_offline_by_environment():
+    def call(_endpoint):
+        raise OfflineModeIsEnabled("x")
+
+    with pytest.raises(HubError, match="HF_HUB_OFFLINE") as caught:
+        HubClient("http://h").patiently("a/b", "main", call)
     assert caught.value.reason == "hub_unreachable"
+
+
+class Endpoints:
+    """Answers by endpoint: an error to raise, or what to return; and who was asked."""
+
+    def __init__(self, **answers):
+        self.answers, self.asked = {f"http://{name}": answer for name, answer in answers.items()}, []
+
+    def __call__(self, endpoint):
+        self.asked.append(endpoint.removeprefix("http://"))
+        answer = self.answers[endpoint]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def ask(call, retries=2):
+    client = HubClient("http://one", retries=retries, sleep=lambda seconds: None, fallbacks=["http://two/"])
+    return client, client.patiently("a/b", "main", call)
+
+
+@pytest.mark.parametrize("retries", [0, 5])
+@pytest.mark.parametrize("error", [HttpError(503), ReadError(), Stalled("60 s"), HttpError(404), HttpError(403)])
+def test_what_one_endpoint_does_not_give_the_next_does(error, retries):
+    call = Endpoints(one=error, two="bytes")
+    client, answer = ask(call, retries)
+    assert (answer, call.asked) == ("bytes", ["one", "two"])
+    # One that does not answer is not asked first again; one that refuses may have something else.
+    assert client.endpoints[0] == (
+        "http://one" if getattr(error, "response", None) and error.response.status_code < 500 else "http://two"
+    )
+
+
+def test_endpoints_in_turn_until_patience_ends():
+    call = Endpoints(one=ReadError(), two=HttpError(503))
+    with pytest.raises(HubError, match="attempts: 4"):
+        ask(call, retries=3)
+    assert call.asked == ["one", "two", "one", "two"]
+
+
+def test_all_endpoints_refuse():
+    call = Endpoints(one=HttpError(403), two=HttpError(404))
+    with pytest.raises(HubError, match="http://one refused"):
+        ask(call)
+    assert call.asked == ["one", "two"]
+
+
+def test_an_attempt_that_got_on_is_no_failure():
+    moves = iter([True, True, True, True, False, False, False])
+    call = Endpoints(one=ReadError())
+    with pytest.raises(HubError):
+        HubClient("http://one", retries=2, sleep=lambda seconds: None).patiently(
+            "a/b", "main", call, moved=lambda: next(moves)
+        )
+    assert len(call.asked) == 4 + 2

@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ import pytest
 from lab_hub import serving
 from lab_hub.serving import FILES, REPO, SIZE
 
-from ansible_collections.preheat.fleet.plugins.module_utils import hf_hub, hf_snapshot
+from ansible_collections.preheat.fleet.plugins.module_utils import hf_errors, hf_fetch, hf_snapshot
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_hub import HubClient, HubError
 from ansible_collections.preheat.fleet.plugins.modules import hf_model
 
@@ -33,7 +34,7 @@ MODULE = "ansible_collections.preheat.fleet.plugins.modules.hf_model"
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch):
-    monkeypatch.setattr(hf_hub, "DELAY_SECONDS", (0.0, 0.0))
+    monkeypatch.setattr(hf_errors, "DELAY_SECONDS", (0.0, 0.0))
 
 
 @pytest.fixture
@@ -408,21 +409,65 @@ def test_the_ref_moves_last(hub, cache):
         huggingface_hub.snapshot_download(REPO, revision=new_commit, cache_dir=cache, local_files_only=True)
 
 
-def test_killed_midway(hub, cache):
-    hub.control.mb_per_second = 0.4
-    process = start(hub, cache)
-    wait_for(lambda: list(cache.rglob("*.incomplete")))
+LARGE = "model.safetensors"
+
+
+@pytest.fixture
+def large(hub):
+    """A repo whose one shard takes a while; returns its size."""
+    data = random.Random(1).randbytes(24 << 20)
+    hub.publish({"config.json": b"{}", LARGE: data})
+    return len(data) + 2
+
+
+def kill_midway(hub, cache, size, **given) -> int:
+    """Kill the module when a part of the large shard has come; returns what the Hub has sent."""
+    hub.control.mb_per_second = 8
+    process = start(hub, cache, max_workers=2, **given)
+    wait_for(lambda: hub.control.stats()["bytes"] > size / 2)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     hub.control.mb_per_second = None
-    left = [path.name for path in cache.rglob("*.incomplete")]
-    assert left
+    return hub.control.stats()["bytes"]
+
+
+def test_killed_midway_goes_on_where_it_was(hub, cache, large):
+    sent = kill_midway(hub, cache, large)
+    assert sent < large
     assert not (repo_dir(cache) / "refs").exists()
+    predicted = present(hub, cache, check_mode=True)
     result = present(hub, cache)
-    assert sorted(result["leftovers"]) == sorted(left)
-    assert contents(result) == FILES
+    assert blob(result, LARGE).stat().st_size == large - 2
+    assert hashlib.sha256(blob(result, LARGE).read_bytes()).hexdigest() == blob(result, LARGE).name
+    connections, chunk = 2, 1 << 20
+    assert hub.control.stats()["files"][f"{REPO}/{LARGE}"]["bytes"] <= large + connections * chunk
+    assert result["bytes_resumed"] == predicted["bytes_resumed"] >= sent - connections * chunk - 10000
+    assert result["leftovers"] == []
+    assert result["bytes_fetched"] + result["bytes_resumed"] == pytest.approx(large, abs=10)
     assert not list(cache.rglob("*.incomplete"))
     assert not present(hub, cache)["changed"]
+
+
+def test_killed_twice(hub, cache, large):
+    kill_midway(hub, cache, large / 2)
+    kill_midway(hub, cache, large * 3 / 2)
+    assert present(hub, cache, verify="full")["bytes_resumed"] > large / 2
+    assert hub.control.stats()["files"][f"{REPO}/{LARGE}"]["bytes"] <= large + 2 * 2 * (1 << 20)
+
+
+def test_what_huggingface_hub_has_left_is_completed(hub, cache, large):
+    """It never resumes what a killed process has left."""
+    hub.control.mb_per_second = 8
+    process = subprocess.Popen([sys.executable, "-c", LIBRARY, REPO, str(cache), hub.endpoint])
+    wait_for(lambda: hub.control.stats()["bytes"] > large * 2 / 3)
+    process.kill()
+    process.wait()
+    hub.control.mb_per_second = None
+    result = present(hub, cache)
+    # What it had written, and what its own chunks of 10 MiB and its buffers had not.
+    assert result["bytes_resumed"] >= 10 << 20
+    assert result["bytes_fetched"] <= large - result["bytes_resumed"]
+    assert not list(cache.rglob("*.incomplete"))
 
 
 def test_leftovers_of_a_complete_snapshot(hub, cache):
@@ -494,11 +539,10 @@ def test_space_counts_what_a_repair_frees(hub, cache, monkeypatch):
 
 
 def test_the_disk_becomes_full(hub, cache, monkeypatch):
-    def full(self, *given):
-        Path(given[3]).write_bytes(b"some")
+    def full(self, _offset, _data):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(HubClient, "download", full)
+    monkeypatch.setattr(hf_fetch._Download, "_write", full)
     with pytest.raises(HubError, match="became full") as caught:
         present(hub, cache)
     assert caught.value.reason == "no_space"
