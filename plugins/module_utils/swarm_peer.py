@@ -38,8 +38,8 @@ class Manifest(HubClient):
     def tree(self, _repo_id: str, _commit: str) -> list[HubFile]:
         return self._listing
 
-    def download(self, repo_id: str, _commit: str, file: HubFile, _target: str, _is_right) -> None:
-        raise HubError("wrong_bytes", f"{file.path} of {repo_id} vanished from the cache.", "Run again.")
+    def patiently(self, repo_id: str, _revision: str, _call, file: HubFile | None = None, _moved=None):
+        raise HubError("wrong_bytes", f"{file and file.path} of {repo_id} vanished from the cache.", "Run again.")
 
 
 class Selected(Selection):
