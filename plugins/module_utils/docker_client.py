@@ -239,6 +239,14 @@ class DockerClient:
                 "crashed",
                 f"container '{name}' has no such command: {text}",
                 "Use an image with SGLang in it, or set command to how that image starts its server.",
+    def block_io(self, container_id):
+        """What a running container read and wrote, by block device, as the engine knows it; empty if it does not."""
+        try:
+            statistics = self.api.stats(container_id, stream=False, one_shot=True)
+        except ENGINE_ERRORS:
+            return []
+        return (statistics.get("blkio_stats") or {}).get("io_service_bytes_recursive") or []
+
                 phase="container_create",
             )
         return LaunchError(

@@ -9,6 +9,7 @@ import hashlib
 import json
 import shlex
 
+from ansible_collections.preheat.fleet.plugins.module_utils import sglang_jit_cache
 from ansible_collections.preheat.fleet.plugins.module_utils.docker_client import MANAGED_LABEL, canonical_json
 
 CONFIG_LABEL = "preheat.config"
@@ -18,29 +19,10 @@ OWN_LABELS = (MANAGED_LABEL, CONFIG_LABEL, SPEC_LABEL, PORT_LABEL)
 
 # Where an image that runs as root looks by itself; HF_HUB_CACHE says it to every other image.
 CONTAINER_CACHE_DIR = "/root/.cache/huggingface/hub"
-CONTAINER_JIT_DIR = "/root/.cache/preheat/jit"
 
 OFFLINE_ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_CACHE": CONTAINER_CACHE_DIR}
 
-# Every cache of compiled kernels, each in a folder of its own. SGL_DG_CACHE_DIR is SGLANG_DG_CACHE_DIR's name
-# before 0.5.4; SGLang sets DeepGEMM's own DG_JIT_CACHE_DIR from it.
-_JIT_FOLDERS = {
-    "CUDA_CACHE_PATH": "cuda",
-    "FLASHINFER_WORKSPACE_BASE": "flashinfer",
-    "SGLANG_CACHE_DIR": "sglang",
-    "SGLANG_DG_CACHE_DIR": "deep_gemm",
-    "SGL_DG_CACHE_DIR": "deep_gemm",
-    "TILELANG_CACHE_DIR": "tilelang",
-    "TORCHINDUCTOR_CACHE_DIR": "inductor",
-    "TRITON_CACHE_DIR": "triton",
-    "TVM_FFI_CACHE_DIR": "tvm_ffi",
-}
-
 TOKEN_NAMES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_HUB_TOKEN", "HF_TOKEN_PATH", "HF_API_TOKEN")
-
-
-def jit_environment():
-    return {name: f"{CONTAINER_JIT_DIR}/{folder}" for name, folder in _JIT_FOLDERS.items()}
 
 
 def check_environment(environment):
@@ -59,9 +41,12 @@ def check_environment(environment):
 
 
 class ServerSpec:
-    """Everything that the container is made of, apart from the port that is found when it starts."""
+    """Everything that the container is made of, apart from the port that is found when it starts.
 
-    def __init__(self, params, model, flags, image_id, gpu_access):
+    C(jit_folder) is the folder under C(jit_cache_dir) for this image and these GPUs.
+    """
+
+    def __init__(self, params, model, flags, image_id, gpu_access, *, jit_folder=None):
         self.name = params["name"]
         self.image = params["image"]
         self.image_id = image_id
@@ -80,9 +65,13 @@ class ServerSpec:
         self._arguments = list(params["command"]) + model.arguments + flags
         self.environment = dict(OFFLINE_ENVIRONMENT)
         self.mounts = [(model.mount[0], model.mount[1], "ro")]
+        self._settled_mounts = list(self.mounts)
         if params["jit_cache_dir"]:
-            self.environment.update(jit_environment())
-            self.mounts.append((params["jit_cache_dir"], CONTAINER_JIT_DIR, "rw"))
+            self.environment.update(sglang_jit_cache.environment())
+            self.mounts.append((jit_folder or params["jit_cache_dir"], sglang_jit_cache.CONTAINER_JIT_DIR, "rw"))
+            # The folder under the root follows from the image and the GPUs, which are compared themselves. Compared
+            # too, it would replace a healthy server whenever nvidia-smi does not answer.
+            self._settled_mounts.append((params["jit_cache_dir"], sglang_jit_cache.CONTAINER_JIT_DIR, "rw"))
         self.environment.update(self.user_environment)
 
     @property
@@ -103,7 +92,7 @@ class ServerSpec:
                 name: hashlib.sha256(value.encode()).hexdigest()[:12] if name in self.user_environment else value
                 for name, value in sorted(self.environment.items())
             },
-            "mounts": [":".join(mount) for mount in self.mounts],
+            "mounts": [":".join(mount) for mount in self._settled_mounts],
             "gpus": self.gpus,
             "gpu_access": self.gpu_access,
             "shm_size_bytes": self.shm_size_bytes,

@@ -71,8 +71,3 @@ def from_cache(cache_dir, container_cache_dir, repo_id, commit):
 def from_directory(path):
     """A model in a directory of its own, mounted where it lies."""
     return ModelSource(path, path, (path, path), ["--model-path", path])
-
-
-def has_files(directory):
-    """Whether a directory, if it is there at all, holds any file at any depth."""
-    return any(names for unused, unused_too, names in os.walk(directory))

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import ctypes
-import ctypes.util
 import json
 import mmap
 import os
@@ -19,45 +18,65 @@ _WINDOW_BYTES = 1 << 30
 
 def resident_fraction(paths):
     """The share of the bytes of these files that is in RAM, 0.0 to 1.0; None where nothing can tell."""
-    sizes = {path: os.path.getsize(path) for path in paths}
-    total = sum(sizes.values())
-    if not total:
+    resident = resident_bytes(paths)
+    total = sum(os.path.getsize(path) for path in paths)
+    return sum(resident.values()) / total if resident and total else None
+
+
+def resident_bytes(paths):
+    """{path: how many of its bytes are in RAM}; None where nothing can tell."""
+    paths = sorted(paths)
+    if not all(_may_ask(path) for path in paths):
         return None
-    resident = _by_fincore(sorted(sizes)) if shutil.which("fincore") else _by_mincore(sizes)
+    found = _by_fincore(paths) if shutil.which("fincore") else _by_mincore(paths)
     # A page counts whole, also the last one of a file, which the file fills in part.
-    return None if resident is None else min(1.0, resident / total)
+    return None if found is None else {path: min(size, os.path.getsize(path)) for path, size in found.items()}
+
+
+def _may_ask(path):
+    """Whether the kernel tells this process: of a file that it neither owns nor may write, all counts as resident."""
+    return os.geteuid() in (0, os.stat(path).st_uid) or os.access(path, os.W_OK)
 
 
 def _by_fincore(paths):
+    if not paths:
+        return {}
     result = subprocess.run(
-        ["fincore", "--json", "--bytes", "--output", "RES", "--", *paths], capture_output=True, text=True, check=False
+        ["fincore", "--json", "--bytes", "--output", "RES,FILE", "--", *paths],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if result.returncode != 0:
         return None
-    return sum(int(entry["res"]) for entry in json.loads(result.stdout)["fincore"])
+    return {entry["file"]: int(entry["res"]) for entry in json.loads(result.stdout)["fincore"]}
 
 
-def _by_mincore(sizes):
-    libc = ctypes.CDLL(ctypes.util.find_library("c") or None, use_errno=True)
-    libc.mincore.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p)
-    resident = 0
-    for path, size in sizes.items():
+def _by_mincore(paths):
+    found = {}
+    for path in paths:
         with open(path, "rb") as handle:
-            for offset in range(0, size, _WINDOW_BYTES):
-                pages = _resident_pages(libc, handle.fileno(), offset, min(_WINDOW_BYTES, size - offset))
-                if pages is None:
-                    return None
-                resident += pages * mmap.PAGESIZE
-    return resident
+            size = os.path.getsize(path)
+            pages = [
+                resident_pages(handle.fileno(), offset, min(_WINDOW_BYTES, size - offset))
+                for offset in range(0, size, _WINDOW_BYTES)
+            ]
+        if None in pages:
+            return None
+        found[path] = sum(pages) * mmap.PAGESIZE
+    return found
 
 
-def _resident_pages(libc, descriptor, offset, length):
+def resident_pages(descriptor, offset, length):
+    """How many pages of a part of an open file are in RAM; None where the kernel does not say."""
+    mincore = ctypes.CDLL(None, use_errno=True).mincore
+    mincore.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p)
     # A private, writable map is what ctypes can take the address of; nothing is ever written to it.
     with mmap.mmap(descriptor, length, access=mmap.ACCESS_COPY, offset=offset) as mapped:
         vector = ctypes.create_string_buffer(-(-length // mmap.PAGESIZE))
         anchor = ctypes.c_char.from_buffer(mapped)
         try:
-            failed = libc.mincore(ctypes.addressof(anchor), length, vector)
+            failed = mincore(ctypes.addressof(anchor), length, vector)
         finally:
             del anchor
         return None if failed else sum(byte & 1 for byte in vector.raw)

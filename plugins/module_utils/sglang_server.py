@@ -12,6 +12,8 @@ import time
 
 from ansible_collections.preheat.fleet.plugins.module_utils import (
     sglang_container,
+    sglang_disk_reads,
+    sglang_jit_cache,
     sglang_log,
     sglang_model,
     sglang_page_cache,
@@ -58,6 +60,7 @@ class Server:
         self.warn = warn
         self.secrets = sglang_log.secret_values(params["environment"])
         self.pulled = None
+        self.jit_folder = None
         self.report = {"changed": False, "ready": False, "phases": [], "cache": {}, "log_tail": "", "command": []}
 
     def ensure(self):
@@ -100,7 +103,11 @@ class Server:
             "container_path": self.model.container_path,
         }
         image_id = self.image["Id"] if self.image else "(not on this host)"
-        spec = sglang_container.ServerSpec(self.params, self.model, flags, image_id, self._gpu_access())
+        access = self._gpu_access()
+        if self.params["jit_cache_dir"]:
+            slug = sglang_jit_cache.gpu_slug(self.params["gpus"] if access != "none" else [])
+            self.jit_folder = os.path.join(self.params["jit_cache_dir"], sglang_jit_cache.key(image_id, slug))
+        spec = sglang_container.ServerSpec(self.params, self.model, flags, image_id, access, jit_folder=self.jit_folder)
         self.report["command"] = spec.docker_command(spec.port)
         return spec
 
@@ -174,8 +181,8 @@ class Server:
         if existing:
             self.client.stop(existing["Id"], self.params["stop_timeout_seconds"])
             self.client.remove(existing["Id"])
-        if self.params["jit_cache_dir"]:
-            os.makedirs(self.params["jit_cache_dir"], exist_ok=True)
+        if self.jit_folder:
+            os.makedirs(self.jit_folder, exist_ok=True)
         self._watch(self._new_launch(spec))
 
     def _new_launch(self, spec):
@@ -193,6 +200,8 @@ class Server:
                 launch.run()
             self.report["ready"] = launch.ready
             self._note_container(self.client.container(launch.container_id), spec)
+            if launch.ready:
+                self.report["cache"].update(self._cache_after(launch))
         except LaunchError:
             self.report["container"] = {"name": spec.name, "image": spec.image, "image_digest": self._digest()}
             self.report["log"] = sglang_log.cap(launch.log_text)
@@ -203,15 +212,25 @@ class Server:
             self.report["phases"] = launch.phases
             self._note_log(launch.log_text)
 
-    def _cache_state(self):
-        """What this launch finds warm. Measured before it, for afterwards everything is."""
-        fraction = sglang_page_cache.resident_fraction(sglang_model.weight_files(self.model.directory))
-        jit_dir = self.params["jit_cache_dir"]
+    def _cache_before(self):
+        """What of the weights this launch finds in RAM. Measured before it, for afterwards all of them are."""
+        fraction = self._resident_fraction()
+        rung = "page_cache" if fraction is not None and fraction >= _PAGE_CACHE_FRACTION else "disk"
+        return {"resident_fraction_before": fraction, "weights_rung": rung}
+
+    def _cache_after(self, launch):
+        """What the launch read and compiled until it was ready."""
         return {
-            "resident_fraction_before": None if fraction is None else round(fraction, 4),
-            "weights_rung": "page_cache" if fraction is not None and fraction >= _PAGE_CACHE_FRACTION else "disk",
-            "jit": "warm" if jit_dir and sglang_model.has_files(jit_dir) else "cold",
+            "resident_fraction_after": self._resident_fraction(),
+            "disk_read_bytes": sglang_disk_reads.read_bytes(
+                self.client.block_io(launch.container_id), launch.container_id
+            ),
+            "jit": sglang_jit_cache.measure(self.jit_folder or "", launch.launch_start),
         }
+
+    def _resident_fraction(self):
+        fraction = sglang_page_cache.resident_fraction(sglang_model.weight_files(self.model.directory))
+        return None if fraction is None else round(fraction, 4)
 
     # What is known afterwards
 

@@ -51,6 +51,14 @@ options:
     description: How containers get their GPUs, see M(preheat.fleet.sglang_server).
     type: str
     default: auto
+  preload:
+    description: Bring the weights into the page cache before each launch, see M(preheat.fleet.page_cache).
+    type: bool
+    default: false
+  preload_budget_bytes:
+    description: How many bytes of them at most; V(0) for what the host can spare.
+    type: int
+    default: 0
   ready_timeout_seconds:
     description: How long a launch may take.
     type: int

@@ -78,8 +78,10 @@ options:
     type: path
   jit_cache_dir:
     description:
-      - Directory on the host for compiled kernels (Triton, Inductor, FlashInfer, DeepGEMM, TVM-FFI, TileLang, CUDA),
-        mounted read-write, so that the next launch need not compile again. It is created if it is not there.
+      - Directory on the host for compiled kernels (Triton, Inductor, FlashInfer, DeepGEMM, TVM-FFI, TileLang, CUDA,
+        SGLang's own), so that the next launch need not compile again. It is created if it is not there.
+      - Each image and kind of GPU has a folder of its own in it, C(0123456789ab-nvidia-h100-80gb-hbm3-sm90), which is
+        mounted read-write. Servers that run at the same time may share it; each cache has its own locks.
     type: path
   parameters:
     description:
@@ -309,12 +311,29 @@ phases:
 cache:
   description:
     - What the launch found warm. C(resident_fraction_before) is the fraction of the weights' bytes that was in the
-      page cache (null where the host cannot tell); C(weights_rung) is C(page_cache) from 0.95 on, else C(disk);
-      C(jit) is C(warm) where the directory of compiled kernels had files, else C(cold).
+      page cache (null where the kernel does not tell this user); C(weights_rung) is C(page_cache) from 0.95 on, else
+      C(disk).
+    - Once the server is ready, what the launch took. C(resident_fraction_after) as before; C(disk_read_bytes), what the
+      container read from disks, the files of its image included (null where nothing can tell); C(jit), what it found
+      and added in the folder of compiled kernels.
+    - C(jit.state) is C(cold) where nothing was there before, C(warm) where next to nothing was added (up to 1 MiB and
+      1 %), else C(partial). C(jit.added_in) names the caches that grew. What another server compiles meanwhile, with
+      the same image and kind of GPU, counts as well.
     - Empty when nothing was launched.
   returned: state is started
   type: dict
-  sample: {resident_fraction_before: 1.0, weights_rung: page_cache, jit: warm}
+  sample:
+    resident_fraction_before: 1.0
+    weights_rung: page_cache
+    resident_fraction_after: 1.0
+    disk_read_bytes: 12288
+    jit:
+      state: partial
+      files_before: 412
+      bytes_before: 61341696
+      files_added: 9
+      bytes_added: 9437184
+      added_in: [flashinfer]
 log_tail:
   description: The last lines of the server's log, without tokens and passwords.
   returned: state is started

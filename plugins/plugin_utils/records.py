@@ -19,6 +19,7 @@ STATUSES = ("complete", "failed", "pruned", "infeasible")
 PHASES = (
     "model_fetch",
     "image_pull",
+    "weights_preload",
     "container_create",
     "engine_start",
     "weights_load",
@@ -61,6 +62,8 @@ _FIELDS: dict[str, Any] = {
     "workloads": [],
     "objective": None,
     "slo": [],
+        "resident_fraction_after": None,
+        "disk_read_bytes": None,
     "eligible": False,
     "ineligible_reasons": [],
 }

@@ -39,7 +39,8 @@ class TrialFailed(Exception):
 class Trial:
     """Runs one claimed point on one slot and leaves its record, whatever happens.
 
-    ``settings``: ``docker_host, cache_dir, endpoint, token, jit_cache_dir, gpu_access, ready_timeout_seconds``.
+    ``settings``: ``docker_host, cache_dir, endpoint, token, jit_cache_dir, gpu_access, ready_timeout_seconds``, and
+    ``preload, preload_budget_bytes`` where the weights are brought into RAM before each launch.
     ``recorded`` says whether the record is on disk, ``left_behind`` why the container could not be removed.
     """
 
@@ -88,6 +89,8 @@ class Trial:
         except TrialFailed as exc:
             self.record.update(status="failed", error=exc.error)
         except AnsibleConnectionFailure:
+            if self.settings.get("preload"):
+                self._preload()
             raise
         except Exception as exc:
             self.record.update(status="failed", error=_unforeseen(exc))
@@ -134,6 +137,12 @@ class Trial:
             "parameters": self.claim["server_parameters"],
             "environment": self.plan["environment"],
             "gpus": [gpu["uuid"] for gpu in self.member["gpus"]],
+    def _preload(self) -> None:
+        """The weights are in RAM before the launch, as far as the budget goes."""
+        args = {"path": self._snapshot, "budget_bytes": self.settings.get("preload_budget_bytes") or 0}
+        result = self._timed("weights_preload", "page_cache", args)
+        self._phases[-1]["bytes"] = result.get("bytes_read") or 0
+
             "gpu_access": self.settings["gpu_access"] if self.member["gpus"] else "none",
             "labels": {**slot_labels(self.plan["name"], self.slot["name"]), "preheat.trial": str(self.claim["number"])},
             "docker_host": self.settings["docker_host"],
@@ -162,8 +171,9 @@ class Trial:
         while True:
             result = self._call("sglang_server", {**args, "wait_seconds": LAUNCH_SLICE_SECONDS})
             phases = result.get("phases") or []
-            if not cache:
-                cache = result.get("cache") or {}
+            # The first call says what it found warm, the last what was read and compiled.
+            cache |= result.get("cache") or {}
+            if not before:
                 before = [phase for phase in phases if phase["name"] in ("image_pull", "container_create")]
             launched = before + [phase for phase in phases if phase["name"] not in ("image_pull", "container_create")]
             if result.get("failed") or result.get("ready"):

@@ -57,6 +57,18 @@ def test_a_warm_fleet_reads_nothing(fleet, hub):
     assert hub.stats()["sides"]["cdn"]["bytes"] == 0
 
 
+def test_weights_are_brought_into_ram_once(fleet, hub):
+    for host in HOSTS:
+        fleet.run(host, f"for blob in {BLOBS}/*; do dd if=$blob iflag=nocache count=0 status=none; done")
+    preload = [*ARGS, "-e", "model_cache_preload=true"]
+    assert fleet.playbook("warm.yml", *preload, "--check").count("would read 0.048 GB") == len(HOSTS)
+    output = fleet.playbook("warm.yml", *preload)
+    assert output.count("100 % of 0.048 GB of weights are in RAM (0 % before), read 0.048 GB") == len(HOSTS)
+    output = fleet.playbook("warm.yml", *preload)
+    assert output.count("(100 % before), read 0.000 GB") == len(HOSTS)
+    assert changes(output) == dict.fromkeys(HOSTS, 0)
+
+
 def test_warm_finds_a_truncated_blob(fleet, hub):
     fleet.run("gpu1", f"truncate -s 1000 {BIGGEST}")
     output = fleet.playbook("warm.yml", *ARGS)

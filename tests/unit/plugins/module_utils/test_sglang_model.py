@@ -73,11 +73,3 @@ def test_from_cache(tmp_path):
     assert model.directory == f"{tmp_path}/models--org--name/snapshots/{COMMIT}"
     assert model.container_path == f"/inside/models--org--name/snapshots/{COMMIT}"
     assert model.arguments == ["--model-path", "org/name", "--revision", COMMIT]
-
-
-def test_has_files(tmp_path):
-    assert not sglang_model.has_files(str(tmp_path / "nowhere"))
-    (tmp_path / "triton" / "ab").mkdir(parents=True)
-    assert not sglang_model.has_files(str(tmp_path))
-    (tmp_path / "triton" / "ab" / "kernel.so").touch()
-    assert sglang_model.has_files(str(tmp_path))

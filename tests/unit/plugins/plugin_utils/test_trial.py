@@ -49,6 +49,7 @@ class Host:
                 ],
                 "cache": {"weights_rung": "disk", "resident_fraction_before": 0.5, "jit": "cold"},
             },
+            "page_cache": {"bytes_read": 5, "resident_fraction_after": 1.0},
             "sglang_benchmark": {
                 "requests": {"total": 4, "completed": 4, "failed": 0}, "metrics": METRICS, "raw": ['{"x": 1}']
             },
@@ -56,7 +57,7 @@ class Host:
         }[key]  # fmt: skip
 
 
-def run(tmp_path, host):
+def run(tmp_path, host, **settings):
     plan = {
         "name": "s", "sweep_dir": str(tmp_path), "image": "i:1", "commit": "c" * 40, "environment": {}, "slo": {},
         "model": {"repo_id": "o/m", "revision": "main", "allow_patterns": None, "ignore_patterns": None,
@@ -65,7 +66,7 @@ def run(tmp_path, host):
     }  # fmt: skip
     lines = []
     one = trial.Trial(
-        plan=plan, claim=CLAIM, slot=SLOT, settings=SETTINGS, versions={"preheat": "0"},
+        plan=plan, claim=CLAIM, slot=SLOT, settings=SETTINGS | settings, versions={"preheat": "0"},
         call=host.call, say=lines.append, clock=host.clock,
     )  # fmt: skip
     return one.run(), lines
@@ -142,14 +143,29 @@ def test_a_launch_is_watched_in_slices_and_every_phase_is_said_once(tmp_path):
             names = answers.pop(0)
             first = [{"name": "image_pull", "start": host.now - 10, "seconds": 1.0}] if len(answers) == 2 else []
             phases = [{"name": name, "start": host.now - 5, "seconds": 1.0} for name in names]
-            return {**result, "ready": False, "phases": first + phases, "cache": {"jit": "warm"} if first else {}}
+            cache = {"resident_fraction_before": 0.1, "weights_rung": "disk"} if first else {}
+            return {**result, "ready": False, "phases": first + phases, "cache": cache}
+        if args.get("state") == "started":
+            return {**result, "cache": {"jit": {"state": "warm"}, "disk_read_bytes": 3}}
         return result
 
     host.call = call
     record, lines = run(tmp_path, host)
     assert [line for line in lines if line in ("engine_start", "weights_load")] == ["engine_start", "weights_load"]
-    assert record["cache"]["jit"] == "warm"
+    cache = record["cache"]
+    assert (cache["resident_fraction_before"], cache["weights_rung"]) == (0.1, "disk")
+    assert (cache["jit"], cache["disk_read_bytes"]) == ({"state": "warm"}, 3)
     assert record["phases"][1]["name"] == "image_pull"
+
+
+def test_weights_are_brought_into_ram_before_the_launch(tmp_path):
+    host = Host()
+    record, _lines = run(tmp_path, host, preload=True, preload_budget_bytes=9)
+    assert host.calls[1] == ("page_cache", {"path": "/c/s", "budget_bytes": 9})
+    assert record["phases"][1] == {"name": "weights_preload", "start": 10.0, "seconds": 10.0, "bytes": 5}
+    host = Host(page_cache={"failed": True, "msg": "disk on fire"})
+    record, _lines = run(tmp_path, host, preload=True)
+    assert (record["error"]["phase"], record["error"]["message"]) == ("weights_preload", "page_cache: disk on fire")
 
 
 def test_a_fetch_makes_the_hub_the_rung(tmp_path):
