@@ -177,7 +177,7 @@ class Server:
     # The launch
 
     def _launch(self, spec, existing):
-        self.report["cache"] = self._cache_state()
+        self.report["cache"] = self._cache_before()
         if existing:
             self.client.stop(existing["Id"], self.params["stop_timeout_seconds"])
             self.client.remove(existing["Id"])
