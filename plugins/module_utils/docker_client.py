@@ -12,6 +12,9 @@ import re
 import time
 import traceback
 
+from ansible_collections.preheat.fleet.plugins.module_utils.image_pull import Progress
+from ansible_collections.preheat.fleet.plugins.module_utils.image_pull import explain as explain_pull
+
 try:
     import docker
     from docker import errors as docker_errors
@@ -46,6 +49,14 @@ class LaunchError(Exception):
         self.remedy = remedy
         self.phase = phase
         self.exit_code = exit_code
+
+
+class PullError(LaunchError):
+    """An image that could not be brought here, or removed; reason is for programs."""
+
+    def __init__(self, message, remedy, reason):
+        super().__init__("image_missing", message, remedy, phase="image_pull")
+        self.reason = reason
 
 
 def explanation(error):
@@ -127,28 +138,57 @@ class DockerClient:
         try:
             return self.api.inspect_image(name)
         except docker_errors.NotFound:
-            return None
+            digest = name.partition("@")[2]
+        for entry in self.api.images() if digest else ():
+            if any(known.endswith("@" + digest) for known in entry.get("RepoDigests") or []):
+                return self.api.inspect_image(entry["Id"])
+        return None
 
-    def pull(self, name):
-        """Pull an image; the bytes that came over the network."""
-        downloaded = {}
+    def pull(self, name, login=None):
+        """Pull an image; its image_pull.Progress. login: (user, password), else what 'docker login' left."""
+        progress = Progress()
         try:
             # Without a tag the API would fetch every tag of the repository, where the client fetches 'latest'.
             repository, tag = docker_utils.parse_repository_tag(name)
-            for event in self.api.pull(repository, tag=tag or "latest", stream=True, decode=True):
+            auth = {"username": login[0], "password": login[1]} if login else None
+            for event in self.api.pull(repository, tag=tag or "latest", stream=True, decode=True, auth_config=auth):
                 if "error" in event:
                     raise docker_errors.APIError(event["error"], explanation=event["error"])
-                if event.get("status") == "Downloading":
-                    downloaded[event.get("id")] = event.get("progressDetail", {}).get("current", 0)
+                progress.take(event)
         except docker_errors.APIError as error:
-            raise LaunchError(
-                "image_missing",
-                f"image '{name}' could not be pulled: {explanation(error)}",
-                "Check the spelling and the tag, log in to the registry on this host, or load the image "
-                "there with 'docker load' and set pull to never.",
-                phase="image_pull",
-            ) from error
-        return sum(downloaded.values())
+            said = explanation(error)
+            reason, remedy = explain_pull(said)
+            raise PullError(f"image '{name}' could not be pulled: {said}", remedy, reason) from error
+        return progress
+
+    def tag(self, image_id, name):
+        repository, tag = docker_utils.parse_repository_tag(name)
+        self.api.tag(image_id, repository, tag or "latest", force=True)
+
+    def load(self, path):
+        """Load an archive of 'docker save'."""
+        try:
+            with open(path, "rb") as stream:
+                for event in self.api.load_image(stream):
+                    if "error" in event:
+                        raise docker_errors.APIError(event["error"], explanation=event["error"])
+        except docker_errors.APIError as error:
+            said = explanation(error)
+            reason = explain_pull(said)[0]
+            remedy = "See that it is what 'docker save' wrote, and that the engine has space for it."
+            raise PullError(f"archive '{path}' could not be loaded: {said}", remedy, reason) from error
+
+    def remove_image(self, name):
+        try:
+            self.api.remove_image(name)
+        except docker_errors.NotFound:
+            return
+        except docker_errors.APIError as error:
+            remedy = "Remove the containers that use it first (playbook teardown.yml removes preheat's)."
+            raise PullError(f"image '{name}' could not be removed: {explanation(error)}", remedy, "in_use") from error
+
+    def image_ids(self):
+        return [image["Id"] for image in self.api.images()]
 
     # Containers
 

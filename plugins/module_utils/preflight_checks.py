@@ -23,6 +23,10 @@ ENGINE_PROBLEMS = {
 }
 
 
+# The least that a pull takes: what is fetched, and its content, which is no smaller, while both are there.
+PULL_FACTOR = 2
+
+
 class Findings:
     """Collects problems, which stop a launch, and notices, which are good to know."""
 
@@ -124,6 +128,11 @@ def _check_images(params, facts, findings):
         if state is None or state["present"] or (image["pull"] != "never" and not state["refusal"]):
             continue
         why = "may not be pulled" if image["pull"] == "never" else f"cannot be pulled ({state['refusal'].strip()})"
+        if image["shared"] and image["pull"] != "never":
+            message = f"the image is not on the host, and {why}"
+            remedy = "nothing, if another host of the play can: they share it (engine_image_source)"
+            findings.notice(image["variable"], image["name"], message, remedy)
+            continue
         near = near_names(image["name"], facts["image_tags"])
         there = f"similar ones there: {', '.join(near)}" if near else "nothing there has a similar name"
         findings.problem(
@@ -164,7 +173,11 @@ def _check_disks(params, facts, findings):
         needs["cache_dir"] = (params["cache_dir"], facts["missing_bytes"], "the model's files")
     if facts.get("docker_root_dir"):
         absent = [image for image in params["images"] if not facts["images"][image["name"]]["present"]]
-        size = sum(image["size_bytes"] for image in absent if image["pull"] != "never")
+        size = sum(
+            max(image["size_bytes"], (facts["images"][image["name"]]["download_bytes"] or 0) * PULL_FACTOR)
+            for image in absent
+            if image["pull"] != "never"
+        )
         needs["docker_root_dir"] = (facts["docker_root_dir"], size, "images to pull")
     by_device = {}
     for variable, (folder, needed, purpose) in needs.items():

@@ -13,7 +13,7 @@ import socket
 from urllib.parse import quote, urlsplit
 
 from ansible_collections.preheat.fleet.plugins.module_utils.gpu_tools import find_tool
-from ansible_collections.preheat.fleet.plugins.module_utils.preflight_registry import refusal
+from ansible_collections.preheat.fleet.plugins.module_utils.preflight_registry import download_bytes, refusal
 
 TIMEOUT_SECONDS = 60
 CDI_FOLDERS = ("/etc/cdi", "/var/run/cdi")
@@ -86,14 +86,22 @@ class Engine:
             connection.close()
 
 
-def engine_facts(docker_host, image_names, cdi_folders=CDI_FOLDERS):
-    """What the engine is and which of the images it has. Raises EngineError."""
+def engine_facts(docker_host, image_names, login=None, cdi_folders=CDI_FOLDERS):
+    """What the engine is and which of the images it has; login: (user, password) for their registry.
+
+    Raises EngineError.
+    """
     engine = Engine(docker_host)
     version = engine.get("/version")
     info = engine.get("/info")
     if not isinstance(version, dict) or not isinstance(info, dict):
         raise EngineError("strange", "what answers has no /version and /info")
     images = {name: _image(engine, name) for name in image_names}
+    for name, image in images.items():
+        if not image["present"]:
+            image["refusal"] = refusal(engine, name, login)
+            if image["refusal"] == "":
+                image["download_bytes"] = download_bytes(name, info, version.get("Arch") or "amd64", login)
     tags = []
     if not all(image["present"] for image in images.values()):
         tags = [tag for image in engine.get("/images/json") or [] for tag in image.get("RepoTags") or []]
@@ -111,13 +119,19 @@ def engine_facts(docker_host, image_names, cdi_folders=CDI_FOLDERS):
 
 
 def _image(engine, name):
-    """An image of the host; of one that is not there, why it could not be pulled (None: that is not known)."""
-    document = engine.get(f"/images/{quote(name, safe='/:@')}/json") or {}
+    """An image of the host. One by digest is there under whatever repository it is recorded, as for a launch."""
+    document = engine.get(f"/images/{quote(name, safe='/:@')}/json")
+    digest = name.partition("@")[2]
+    for entry in engine.get("/images/json") or [] if digest and not document else ():
+        if any(known.endswith("@" + digest) for known in entry.get("RepoDigests") or []):
+            document = entry
+    found = document or {}
     return {
-        "present": bool(document),
-        "id": document.get("Id"),
-        "size_bytes": document.get("Size"),
-        "refusal": "" if document else refusal(engine, name),
+        "present": bool(found),
+        "id": found.get("Id"),
+        "size_bytes": found.get("Size"),
+        "refusal": "",  # of the registry, for what is not there; None where that is not known
+        "download_bytes": None,  # of what is not there, where the registry tells
     }
 
 

@@ -34,7 +34,9 @@ def gather(params, host_time):
         facts["clock_offset_seconds"] = round(host_time - params["controller_time"], 3)
     if params["docker_host"]:
         try:
-            facts.update(engine_facts(params["docker_host"], [image["name"] for image in params["images"]]))
+            names = [image["name"] for image in params["images"]]
+            login = (params["registry_username"], params["registry_password"])
+            facts.update(engine_facts(params["docker_host"], names, login if all(login) else None))
         except EngineError as error:
             facts["docker_error"] = {"kind": error.kind, "detail": error.detail}
     gpu = inventory()

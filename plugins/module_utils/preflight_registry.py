@@ -2,28 +2,30 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Whether an image could be pulled, as the engine learns from the registry; nothing is pulled."""
+"""Whether an image could be pulled, and what that would fetch; nothing is pulled."""
 
 from __future__ import annotations
 
 import base64
 import json
-import os
 from urllib.parse import quote
 
-DOCKER_HUB = "https://index.docker.io/v1/"
+from ansible_collections.preheat.fleet.plugins.module_utils import oci_registry
+from ansible_collections.preheat.fleet.plugins.module_utils.oci_login import stored_login
 
 
-def refusal(engine, image):
+def refusal(engine, image, login=None):
     """What the registry (or the way to it) says against pulling an image; empty if it would give it.
 
-    None if only a credential helper of this user could tell.
+    Asked through the engine, which knows its own certificates and proxies. login: (user, password), else what 'docker
+    login' left. None if only a credential helper of this user could tell.
     """
-    header, helper = _credentials(registry_of(image))
-    status, text = engine.ask(f"/distribution/{quote(image, safe='/:@')}/json", header)
+    registry = oci_registry.registry_of(image)
+    known, helper = (login, False) if login else stored_login(registry)
+    status, text = engine.ask(f"/distribution/{quote(image, safe='/:@')}/json", _header(registry, known))
     if status == 200:
         return ""
-    if helper and not header:
+    if helper and not known:
         return None
     try:
         return json.loads(text)["message"]
@@ -31,25 +33,21 @@ def refusal(engine, image):
         return text or f"status {status}"
 
 
-def registry_of(image):
-    """The registry as Docker's configuration names it: the part before the first slash, where that is a host."""
-    first, slash, _rest = image.partition("/")
-    is_host = slash and ("." in first or ":" in first or first == "localhost")
-    return first if is_host else DOCKER_HUB
+def download_bytes(image, engine_info, architecture, login=None):
+    """Bytes of an image as its registry keeps it (compressed); None where the registry does not tell.
 
-
-def _credentials(registry):
-    """(headers with the login of this user, whether a credential helper may have one)."""
-    folder = os.environ.get("DOCKER_CONFIG") or os.path.expanduser("~/.docker")
+    The engine does not pass them on, so the registry is asked from here.
+    """
     try:
-        with open(os.path.join(folder, "config.json"), encoding="utf-8") as stream:
-            config = json.load(stream)
-    except (OSError, ValueError):
-        return {}, False
-    helper = bool(config.get("credsStore") or registry in (config.get("credHelpers") or {}))
-    login = (config.get("auths") or {}).get(registry, {}).get("auth")
+        reference = oci_registry.parse(image)
+        known = login or stored_login(reference.registry)[0]
+        return oci_registry.first_answer(reference, engine_info, known, architecture)[1]["bytes_total"]
+    except (oci_registry.RegistryError, ValueError):
+        return None
+
+
+def _header(registry, login):
     if not login:
-        return {}, helper
-    user, _colon, password = base64.b64decode(login).decode().partition(":")
-    account = {"username": user, "password": password, "serveraddress": registry}
-    return {"X-Registry-Auth": base64.urlsafe_b64encode(json.dumps(account).encode()).decode()}, helper
+        return {}
+    account = {"username": login[0], "password": login[1], "serveraddress": registry}
+    return {"X-Registry-Auth": base64.urlsafe_b64encode(json.dumps(account).encode()).decode()}

@@ -144,8 +144,8 @@ class Server:
         if wants_pull and self.check_mode:
             return image
         if wants_pull:
-            pulled_bytes = self.client.pull(name)
-            self.pulled = (time.time(), pulled_bytes)
+            progress = self.client.pull(name)
+            self.pulled = (time.time(), progress.bytes_pulled)
             image = self.client.image(name)
         if image is None:
             raise LaunchError(

@@ -44,13 +44,23 @@ options:
         choices: [never, missing, always]
         default: missing
       size_bytes:
-        description: Disk space that pulling it takes.
+        description: Disk space that pulling it takes, if that is more than twice what the registry says it sends.
         type: int
         default: 0
+      shared:
+        description: Whether another host may give it, so that a registry that refuses this one is no problem.
+        type: bool
+        default: false
       variable:
         description: Name of the variable that a problem with this image is reported for.
         type: str
         default: images
+  registry_username:
+    description: Login for the registry of O(images). Without it, what C(docker login) left for this user.
+    type: str
+  registry_password:
+    description: Password or token of O(registry_username).
+    type: str
   cache_dir:
     description:
       - The host's Hub cache, which must be writable and have room for the model.
@@ -243,7 +253,8 @@ facts:
     images:
       description:
         - For each of O(images) whether it is C(present), its C(id) and C(size_bytes), and the C(refusal) of the
-          registry where it could not be pulled (null where that is not known).
+          registry where it could not be pulled (null where that is not known). Of one that could, the C(download_bytes)
+          where the registry tells them.
       type: dict
     image_tags:
       description: All images of the engine, if one was not there.
@@ -282,9 +293,12 @@ ARGUMENTS = {
             "name": {"type": "str", "required": True},
             "pull": {"type": "str", "choices": ["never", "missing", "always"], "default": "missing"},
             "size_bytes": {"type": "int", "default": 0},
+            "shared": {"type": "bool", "default": False},
             "variable": {"type": "str", "default": "images"},
         },
     },
+    "registry_username": {"type": "str"},
+    "registry_password": {"type": "str", "no_log": True},
     "cache_dir": {"type": "path"},
     "root_dir": {"type": "path"},
     "venv": {"type": "path"},

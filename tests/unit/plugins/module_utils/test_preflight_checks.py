@@ -7,12 +7,18 @@ from ansible_collections.preheat.fleet.plugins.module_utils import preflight_che
 GB = 1000**3
 
 
+def wanted(**changes):
+    """An image that launches need."""
+    plain = {"name": "lmsysorg/sglang:v1", "pull": "missing", "size_bytes": 0, "shared": False}
+    return {**plain, "variable": "sweep_image", **changes}
+
+
 def parameters(**changes):
     """Wishes that the host of facts() fulfils."""
     params = {
         "docker_host": "unix:///var/run/docker.sock",
         "docker_required": True,
-        "images": [{"name": "lmsysorg/sglang:v1", "pull": "never", "size_bytes": 0, "variable": "sweep_image"}],
+        "images": [wanted(pull="never")],
         "cache_dir": "/cache",
         "root_dir": "/opt/preheat",
         "venv": "/opt/preheat/venv",
@@ -91,10 +97,12 @@ def test_a_good_host_has_nothing():
     assert found(parameters(), facts()) == ([], [])
 
 
-NOT_THERE = {"lmsysorg/sglang:v1": {"present": False, "size_bytes": None, "refusal": ""}}
-REFUSED = {"lmsysorg/sglang:v1": {"present": False, "size_bytes": None, "refusal": "manifest unknown"}}
-SMALL = [{"name": "lmsysorg/sglang:v1", "pull": "missing", "size_bytes": 0, "variable": "sweep_image"}]
-PULLED = [{"name": "lmsysorg/sglang:v1", "pull": "missing", "size_bytes": 90 * GB, "variable": "sweep_image"}]
+ABSENT = {"present": False, "size_bytes": None, "refusal": "", "download_bytes": None}
+NOT_THERE = {"lmsysorg/sglang:v1": ABSENT}
+REFUSED = {"lmsysorg/sglang:v1": {**ABSENT, "refusal": "manifest unknown"}}
+KNOWN_SIZE = {"lmsysorg/sglang:v1": {**ABSENT, "download_bytes": 45 * GB}}
+SMALL = [wanted()]
+PULLED = [wanted(size_bytes=90 * GB)]
 
 
 @pytest.mark.parametrize(
@@ -132,6 +140,14 @@ PULLED = [{"name": "lmsysorg/sglang:v1", "pull": "missing", "size_bytes": 90 * G
         ({}, facts(missing_bytes=99 * GB + 1), "cache_dir", "100.0 GB are free where 100.0 GB are needed", "larger"),
         ({"images": SMALL}, facts(images=REFUSED), "sweep_image", "cannot be pulled (manifest unknown)", "docker load"),
         ({"images": PULLED}, facts(images=NOT_THERE), "cache_dir", "90.0 GB for images to pull", "free some space"),
+        ({"images": SMALL}, facts(images=KNOWN_SIZE), "cache_dir", "90.0 GB for images to pull", "free some space"),
+        (
+            {"images": [wanted(shared=True, pull="never")]},
+            facts(images=NOT_THERE),
+            "sweep_image",
+            "may not be pulled",
+            "docker load",
+        ),
         ({}, facts(gpus=[], gpu_vendor="none"), "gpus_needed", "the host has 0", "fewer"),
         ({}, facts(gpus=[gpu(0)]), "gpus_needed", "2 GPU(s) are needed, the host has 1", "fewer"),
         ({}, facts(gpus=[gpu(0), gpu(1, error="lost")]), "gpus_needed", "the host has 1 that work", "fewer"),
@@ -187,6 +203,12 @@ def test_a_problem_is_told_once_with_its_remedy(wishes, host, variable, message,
 )
 def test_no_problem(wishes, host):
     assert found(parameters(**wishes), host) == ([], [])
+
+
+def test_a_registry_that_refuses_one_of_several_hosts_is_no_problem():
+    problems, notices = found(parameters(images=[wanted(shared=True)]), facts(images=REFUSED))
+    assert problems == []
+    assert "cannot be pulled (manifest unknown)" in notices[0]["message"]
 
 
 def test_all_problems_come_at_once():

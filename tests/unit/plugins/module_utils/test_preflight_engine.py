@@ -76,11 +76,40 @@ def test_facts_over_a_unix_socket(engine, tmp_path):
         "has_nvidia_runtime": False,
         "has_cdi": False,
         "images": {
-            IMAGE: {"present": True, "id": "sha256:abc", "size_bytes": 2460000000, "refusal": ""},
-            "missing:1": {"present": False, "id": None, "size_bytes": None, "refusal": "null"},
+            IMAGE: {
+                "present": True,
+                "id": "sha256:abc",
+                "size_bytes": 2460000000,
+                "refusal": "",
+                "download_bytes": None,
+            },
+            "missing:1": {
+                "present": False,
+                "id": None,
+                "size_bytes": None,
+                "refusal": "null",
+                "download_bytes": None,
+            },
         },
         "image_tags": ["debian:bookworm", IMAGE],
     }
+
+
+def test_an_image_by_digest_is_there_under_whatever_name(engine):
+    digest = "sha256:" + "ab" * 32
+    known = {"Id": "sha256:abc", "Size": 5, "RepoTags": None, "RepoDigests": [f"127.0.0.1:4242/a/b@{digest}"]}
+    address = engine({**ANSWERS, "/images/json": [{"RepoTags": None, "RepoDigests": None}, known]})
+    found = engine_facts(address, [f"a/b@{digest}"])["images"][f"a/b@{digest}"]
+    assert (found["present"], found["id"], found["size_bytes"]) == (True, "sha256:abc", 5)
+
+
+def test_what_could_be_pulled_has_a_size(engine, monkeypatch):
+    asked = []
+    monkeypatch.setattr(preflight_engine, "download_bytes", lambda *arguments: asked.append(arguments) or 7)
+    answers = {**ANSWERS, "/distribution/missing:1/json": {}, "/version": {**ANSWERS["/version"], "Arch": "arm64"}}
+    facts = engine_facts(engine(answers), ["missing:1"], ("me", "pass"))
+    assert facts["images"]["missing:1"]["download_bytes"] == 7
+    assert asked == [("missing:1", ANSWERS["/info"], "arm64", ("me", "pass"))]
 
 
 def test_over_tcp_the_root_folder_is_not_of_this_host(engine):

@@ -12,6 +12,8 @@ def parameters(tmp_path, **changes):
     params = {
         "docker_host": "",
         "images": [],
+        "registry_username": None,
+        "registry_password": None,
         "cache_dir": str(tmp_path),
         "root_dir": None,
         "venv": None,
@@ -71,18 +73,22 @@ def test_disk_that_may_not_be_written(tmp_path, monkeypatch):
 def test_gather(tmp_path, monkeypatch):
     gpu = {"vendor": "nvidia", "gpus": [{"index": 0}], "error": None}
     monkeypatch.setattr(preflight_facts, "inventory", lambda: dict(gpu))
-    monkeypatch.setattr(preflight_facts, "engine_facts", lambda host, names: {"docker_version": "28", "images": names})
+    monkeypatch.setattr(
+        preflight_facts, "engine_facts", lambda host, names, login: {"docker_version": "28", "images": (names, login)}
+    )
     params = parameters(
         tmp_path,
         docker_host="unix:///x",
         images=[{"name": "a"}],
+        registry_username="me",
+        registry_password="pass",
         venv=str(tmp_path / "venv"),
         controller_time=100.0,
     )
     facts = preflight_facts.gather(params, 101.23456)
     assert facts["clock_offset_seconds"] == 1.235
     assert facts["docker_version"] == "28"
-    assert facts["images"] == ["a"]
+    assert facts["images"] == (["a"], ("me", "pass"))
     assert facts["docker_error"] is None
     assert facts["gpus"] == [{"index": 0}]
     assert facts["gpu_vendor"] == "nvidia"
@@ -91,7 +97,7 @@ def test_gather(tmp_path, monkeypatch):
 
 
 def test_gather_without_an_engine(tmp_path, monkeypatch):
-    def no_engine(_host, _names):
+    def no_engine(_host, _names, _login):
         raise EngineError("denied", "why")
 
     monkeypatch.setattr(preflight_facts, "engine_facts", no_engine)

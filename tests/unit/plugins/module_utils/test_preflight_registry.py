@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from ansible_collections.preheat.fleet.plugins.module_utils.preflight_registry import DOCKER_HUB, refusal, registry_of
+from ansible_collections.preheat.fleet.plugins.module_utils import oci_registry
+from ansible_collections.preheat.fleet.plugins.module_utils.preflight_registry import download_bytes, refusal
 
 
 class Engine:
@@ -21,20 +22,6 @@ class Engine:
 def config(tmp_path, monkeypatch):
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
     return lambda **content: (tmp_path / "config.json").write_text(json.dumps(content))
-
-
-@pytest.mark.parametrize(
-    ("image", "registry"),
-    [
-        ("sglang", DOCKER_HUB),
-        ("lmsysorg/sglang:v1", DOCKER_HUB),
-        ("ghcr.io/a/b:1", "ghcr.io"),
-        ("localhost/a", "localhost"),
-        ("host:5000/a", "host:5000"),
-    ],
-)
-def test_registry_of(image, registry):
-    assert registry_of(image) == registry
 
 
 @pytest.mark.parametrize(
@@ -64,3 +51,23 @@ def test_where_a_helper_holds_the_login_a_refusal_says_nothing(config):
     config(credsStore="desktop")
     assert refusal(Engine(401, '{"message": "denied"}'), "a/b") is None
     assert refusal(Engine(200, "{}"), "a/b") == ""
+
+
+def test_a_given_login_comes_before_that_of_the_user(config):
+    config(credsStore="desktop", auths={"ghcr.io": {"auth": base64.b64encode(b"me:pass").decode()}})
+    engine = Engine(401, '{"message": "denied"}')
+    assert refusal(engine, "ghcr.io/a/b", ("you", "word")) == "denied"
+    shown = json.loads(base64.urlsafe_b64decode(engine.asked[0][1]["X-Registry-Auth"]))
+    assert (shown["username"], shown["password"]) == ("you", "word")
+
+
+def test_download_bytes_is_what_the_registry_tells_or_nothing(monkeypatch):
+    def answer(reference, _info, login, architecture):
+        if reference.repository == "a/b":
+            return "https://ghcr.io", {"bytes_total": 7 if (login, architecture) == (("me", "pass"), "arm64") else 0}
+        raise oci_registry.RegistryError("unreachable", "no")
+
+    monkeypatch.setattr(oci_registry, "first_answer", answer)
+    assert download_bytes("ghcr.io/a/b:1", {}, "arm64", ("me", "pass")) == 7
+    assert download_bytes("ghcr.io/a/c:1", {}, "arm64") is None
+    assert download_bytes("NO NAME", {}, "arm64") is None
