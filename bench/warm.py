@@ -24,17 +24,9 @@ import warm_fleet
 import warm_noop
 import warm_swarm
 from hub import Hub
+from tables import table
 
 REPO = "bench/model"
-
-
-def table(title: str, head: list[str], rows: list[list]) -> None:
-    texts = [head, *([f"{cell:.2f}" if isinstance(cell, float) else str(cell) for cell in row] for row in rows)]
-    widths = [max(len(row[column]) for row in texts) for column in range(len(head))]
-    print(f"\n{title}")
-    for row in texts:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)))
-    sys.stdout.flush()
 
 
 def swarm(fleet, size: int, fault=None) -> dict:

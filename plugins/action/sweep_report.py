@@ -13,17 +13,33 @@ from typing import Any
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.preheat.fleet.plugins.plugin_utils import libraries, records, report_files, report_model
+from ansible_collections.preheat.fleet.plugins.plugin_utils import (
+    libraries,
+    records,
+    report_compare,
+    report_files,
+    report_model,
+    report_savings,
+)
 
 ARGUMENTS: dict[str, Any] = {
     "results_dir": {"type": "path"},
     "sweep_name": {"type": "str"},
     "sweep_dir": {"type": "path"},
+    "compare": {"type": "list", "elements": "str"},
+    "savings": {
+        "type": "dict",
+        "default": {},
+        "options": {
+            name: {"type": "int" if name in ("experiments", "workloads", "hosts") else "float", "default": value}
+            for name, value in report_savings.DEFAULTS.items()
+        },
+    },
 }
 RULES: dict[str, Any] = {
-    "required_one_of": [["sweep_dir", "sweep_name"]],
-    "mutually_exclusive": [["sweep_dir", "sweep_name"]],
-    "required_by": {"sweep_name": "results_dir"},
+    "required_one_of": [["sweep_dir", "sweep_name", "compare"]],
+    "mutually_exclusive": [["sweep_dir", "sweep_name", "compare"]],
+    "required_by": {"sweep_name": "results_dir", "compare": "results_dir"},
 }
 
 
@@ -36,19 +52,24 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
         _result, args = self.validate_argument_spec(ARGUMENTS, **RULES)
-        sweep_dir = find_sweep(args)
-        trials = records.load_trials(sweep_dir)
-        if not trials:
-            raise AnsibleActionFail(f"{sweep_dir} holds no finished trial. Run tune.yml with this sweep first.")
-        plan = load_plan(sweep_dir / "sweep.json")
-        model = report_model.build(plan, trials)
-        best_path = sweep_dir / report_files.BEST_FILE
+        if negative := {name: value for name, value in args["savings"].items() if value < 0}:
+            name, value = next(iter(negative.items()))
+            raise AnsibleActionFail(f"savings.{name}={value} is negative. Give a number >= 0; 0 is as measured.")
         if missing := libraries.missing(libraries.REPORT):
             raise AnsibleActionFail(f"the report needs {missing}, which is not installed. {libraries.REMEDY}")
+        result = self._compare(args) if args["compare"] else self._report(args)
+        for line in result["summary"]:
+            self._display.display(line)
+        return result
+
+    def _report(self, args: dict[str, Any]) -> dict[str, Any]:
+        sweep_dir = find_sweep(args["sweep_dir"] or Path(args["results_dir"]) / args["sweep_name"])
+        model, plan = load_model(sweep_dir, args["savings"])
+        best_path = sweep_dir / report_files.BEST_FILE
         files = report_files.contents(sweep_dir, plan, model, short(best_path))
         changed = report_files.write(sweep_dir, files, check_mode=self._task.check_mode)
         best = model["best"]
-        result = {
+        return {
             "changed": bool(changed),
             "report": str(sweep_dir / "report.html"),
             "best": str(best_path) if best else None,
@@ -59,14 +80,30 @@ class ActionModule(ActionBase):
             "trials_left": model["trials_left"],
             "summary": summary(model, str(sweep_dir / "report.html")),
         }
-        for line in result["summary"]:
-            self._display.display(line)
-        return result
+
+    def _compare(self, args: dict[str, Any]) -> dict[str, Any]:
+        results_dir = Path(args["results_dir"])
+        sweeps = {
+            name: load_model(find_sweep(results_dir / name), args["savings"]) for name in dict.fromkeys(args["compare"])
+        }
+        facts = report_compare.compare(sweeps)
+        files = report_compare.contents(facts, sweeps)
+        changed = report_files.write_changed(results_dir, files, check_mode=self._task.check_mode)
+        page = str(results_dir.resolve() / f"{report_compare.NAME}.html")
+        lines = [f"{row['sweep']}: {compared(row)}" for row in facts["sweeps"]]
+        if not facts["comparable"]:
+            lines.append("the objectives or the workloads differ: values are not compared")
+        return {
+            "changed": bool(changed),
+            "report": page,
+            "comparison": facts,
+            "summary": [*lines, f"report: {page}"],
+        }
 
 
-def find_sweep(args: dict[str, Any]) -> Path:
-    """The folder of the sweep's results."""
-    folder = Path(args["sweep_dir"] or Path(args["results_dir"]) / args["sweep_name"])
+def find_sweep(folder: str | Path) -> Path:
+    """The folder of a sweep's results."""
+    folder = Path(folder)
     if folder.is_dir():
         return folder.resolve()
     others = sorted(path.parent.name for path in folder.parent.glob("*/trials")) if folder.parent.is_dir() else []
@@ -74,17 +111,35 @@ def find_sweep(args: dict[str, Any]) -> Path:
     raise AnsibleActionFail(f"sweep_name={folder.name}: {folder} is not a folder of results. {known}")
 
 
-def load_plan(path: Path) -> dict[str, Any]:
-    """The sweep as it was asked for; results without it can still be reported."""
+def load_model(sweep_dir: Path, savings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The report's facts and the plan that they belong to."""
+    trials = records.load_trials(sweep_dir)
+    if not trials:
+        raise AnsibleActionFail(f"{sweep_dir} holds no finished trial. Run tune.yml with this sweep first.")
+    plan = load_json(sweep_dir / "sweep.json", "the plan of a sweep")
+    warmed = load_json(sweep_dir / report_savings.WARM_FILE, "what fetching the model took")
+    return report_model.build(plan, trials, warmed, savings), plan
+
+
+def load_json(path: Path, what: str) -> dict[str, Any]:
+    """What a run of tune.yml left beside its trials; results without it can still be reported."""
     if not path.exists():
         return {}
     try:
-        plan = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise AnsibleError(f"{path} cannot be read as JSON: {error}. Restore it, or remove it.") from error
-    if not isinstance(plan, dict):
-        raise AnsibleError(f"{path} is not the plan of a sweep. Restore it, or remove it.")
-    return plan
+    if not isinstance(content, dict):
+        raise AnsibleError(f"{path} is not {what}. Restore it, or remove it.")
+    return content
+
+
+def compared(row: dict[str, Any]) -> str:
+    """One sweep of a comparison in a few words."""
+    if row["value"] is None:
+        return "no trial can win"
+    ratio = f", {row['ratio']:.3f}x" if row["ratio"] else ""
+    return f"{row['objective']['metric']} {row['value']:.6g}{ratio} (trial {row['number']})"
 
 
 def summary(model: dict[str, Any], report: str) -> list[str]:

@@ -13,28 +13,14 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.preheat.fleet.plugins.plugin_utils import report_style
 from ansible_collections.preheat.fleet.plugins.plugin_utils.records import PHASES
 
 with contextlib.suppress(ImportError):  # named by sweep_report
     import altair
     import vl_convert
 
-# One colour for each phase, the same in every report: blues fetch, oranges and reds start the engine, green measures.
-_PHASE_COLORS = {
-    "model_fetch": "#4c78a8",
-    "image_pull": "#7fa6cf",
-    "container_create": "#b9a0cf",
-    "engine_start": "#e0913a",
-    "weights_load": "#d65f4d",
-    "kv_cache": "#e8a79b",
-    "graph_capture": "#b5518a",
-    "server_warmup": "#dba1c4",
-    "ready": "#e3c858",
-    "benchmark": "#4f9d69",
-    "teardown": "#8c8c8c",
-    "unattributed": "#c4c4c4",
-}
-_KIND_COLORS = {"best trial": "#e0632a", "Pareto front": "#3f7fbf", "other": "#9aa5b1", "over a hard SLO": "#c7a0a0"}
+_JOINED_TRIALS = 60
 
 
 @functools.cache
@@ -51,8 +37,18 @@ def charts(model: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         f"picture-{index}": throughput_over_latency(picture, workload, model["slo"])
         for index, workload in enumerate(workloads)
     }
+    objective = (model["objective"] or {}).get("metric", "")
+    best = (model["best"] or {}).get("number")
+    for index, effect in enumerate(model["effects"]):
+        found[f"effect-{index}"] = parameter_effect(effect, objective, best)
+    if model["savings"]["strategies"]:
+        found["savings"] = savings_bars(model["savings"])
     if model["phases"]:
         found["phases"] = phase_bars(model["phases"])
+    if len(model["hosts"]["hosts"]) > 1:
+        found["hosts-launch"] = host_strip(model, "launch_seconds", "launch (s)")
+        if objective:
+            found["hosts-value"] = host_strip(model, "value", report_style.title(objective))
     return found
 
 
@@ -61,8 +57,14 @@ def throughput_over_latency(
 ) -> dict[str, Any]:
     """The points of one workload; a thin line joins those of a trial, a thick one those that no other beats."""
     points = [point | {"kind": _kind(point)} for point in picture["points"] if point["workload"] == workload]
-    x = altair.X("latency:Q", title=_title(picture["latency"]), scale=altair.Scale(type="log", nice=False, padding=14))
-    y = altair.Y("throughput:Q", title=_title(picture["throughput"]), scale=altair.Scale(zero=True, nice=True))
+    x = altair.X(
+        "latency:Q",
+        title=report_style.title(picture["latency"]),
+        scale=altair.Scale(type="log", nice=False, padding=14),
+    )
+    y = altair.Y(
+        "throughput:Q", title=report_style.title(picture["throughput"]), scale=altair.Scale(zero=True, nice=True)
+    )
     tooltip = [
         altair.Tooltip("trial:O"),
         altair.Tooltip("point:N"),
@@ -72,17 +74,23 @@ def throughput_over_latency(
         altair.Tooltip("kind:N"),
         altair.Tooltip("failed_requests:Q"),
     ]
-    kinds = [kind for kind in _KIND_COLORS if any(point["kind"] == kind for point in points)]
+    kinds = [kind for kind in report_style.KIND_COLORS if any(point["kind"] == kind for point in points)]
     color = altair.Color(
         "kind:N",
         title=None,
-        scale=altair.Scale(domain=kinds, range=[_KIND_COLORS[kind] for kind in kinds]),
+        scale=altair.Scale(domain=kinds, range=[report_style.KIND_COLORS[kind] for kind in kinds]),
         legend=altair.Legend(orient="top"),
     )
-    base = altair.Chart(altair.Data(values=points)).encode(x=x, y=y)
+    base = altair.Chart(altair.NamedData("points")).encode(x=x, y=y)
+    # The lines of very many trials would cover each other and the points.
+    joined = "true" if len({point["trial"] for point in points}) <= _JOINED_TRIALS else "datum.best"
     layers: list[altair.Chart] = [
-        base.mark_line(strokeWidth=1, opacity=0.3, color="#9aa5b1").encode(detail="trial:N", order="load:Q"),
-        base.transform_filter("datum.pareto").mark_line(strokeWidth=2, color=_KIND_COLORS["Pareto front"], opacity=0.8),
+        base.transform_filter(joined)
+        .mark_line(strokeWidth=1, opacity=0.3, color="#9aa5b1")
+        .encode(detail="trial:N", order="load:Q"),
+        base.transform_filter("datum.pareto").mark_line(
+            strokeWidth=2, color=report_style.KIND_COLORS["Pareto front"], opacity=0.8
+        ),
         base.mark_point(filled=True, size=70, opacity=0.95).encode(color=color, tooltip=tooltip),
         base.transform_filter("datum.pareto")
         .mark_text(dy=-10, fontSize=10, color="currentColor")
@@ -90,57 +98,156 @@ def throughput_over_latency(
     ]
     limit = (slo.get(picture["latency"]) or {}).get("max")
     # A limit far from every point would only squeeze them together.
-    if limit and limit <= 4 * max(point["latency"] for point in points):
-        rule = altair.Chart(altair.Data(values=[{"limit": limit}])).mark_rule(strokeDash=[5, 4], color="#c0504d")
+    limits = [{"limit": limit}] if limit and limit <= 4 * max(point["latency"] for point in points) else []
+    if limits:
+        rule = altair.Chart(altair.NamedData("limits")).mark_rule(strokeDash=[5, 4], color="#c0504d")
         layers.append(rule.encode(x="limit:Q", tooltip=[altair.Tooltip("limit:Q", title=f"SLO {picture['latency']}")]))
     chart = altair.layer(*layers).properties(width="container", height=320, title=f"Workload {workload}")
-    return _finish(chart)
+    return report_style.finish(chart, points=points, limits=limits)
 
 
 def phase_bars(phases: list[dict[str, Any]]) -> dict[str, Any]:
     """Where the wall time of each trial went, in the phases' order."""
     rows = [row | {"order": PHASES.index(row["phase"])} for row in phases]
+    trials = {row["trial"] for row in rows}
     present = [name for name in PHASES if any(row["phase"] == name for row in rows)]
     chart = (
-        altair.Chart(altair.Data(values=rows))
+        altair.Chart(altair.NamedData("rows"))
         .mark_bar(height={"band": 0.8})
         .encode(
             x=altair.X("seconds:Q", stack="zero", title="seconds", axis=altair.Axis(tickCount=12)),
-            y=altair.Y("trial:O", title="trial"),
+            y=altair.Y("trial:O", title="trial", axis=altair.Axis(labelOverlap=True)),
             color=altair.Color(
                 "phase:N",
                 title=None,
                 sort=present,
-                scale=altair.Scale(domain=present, range=[_PHASE_COLORS[name] for name in present]),
+                scale=altair.Scale(
+                    domain=present,
+                    range=[report_style.PHASE_COLORS.get(name, report_style.OTHER_COLOR) for name in present],
+                ),
                 legend=altair.Legend(orient="top", columns=4, symbolType="square"),
             ),
             order=altair.Order("order:Q"),
             tooltip=["trial:O", "phase:N", altair.Tooltip("seconds:Q", format=".3~f")],
         )
-        .properties(width="container", height=altair.Step(20))
+        .properties(width="container", height=altair.Step(max(4, min(20, report_style.PHASES_HEIGHT / len(trials)))))
     )
-    return _finish(chart)
+    return report_style.finish(chart, rows=rows)
 
 
-def _finish(chart: altair.TopLevelMixin) -> dict[str, Any]:
-    styled = (
-        chart.configure(background="transparent", font="system-ui, sans-serif")
-        .configure_view(stroke=None)
-        .configure_axis(
-            labelColor="currentColor",
-            titleColor="currentColor",
-            titleFontWeight="normal",
-            gridColor="currentColor",
-            gridOpacity=0.12,
-            domainColor="currentColor",
-            domainOpacity=0.4,
-            tickColor="currentColor",
-            tickOpacity=0.4,
+def parameter_effect(effect: Mapping[str, Any], objective: str, best: int | None) -> dict[str, Any]:
+    """The objective of each trial by the value of one parameter, with the median of each value."""
+    rows = [
+        {
+            "value": report_style.label(row["value"]),
+            "trial": trial,
+            "objective": value,
+            "kind": "best trial" if trial == best else "other",
+        }
+        for row in effect["values"]
+        for trial, value in zip(row["trials"], row["objectives"], strict=True)
+    ]
+    medians = [
+        {"value": report_style.label(row["value"]), "median": row["median"], "trials": len(row["trials"])}
+        for row in effect["values"]
+    ]
+    order = [row["value"] for row in medians]
+    x = altair.X(
+        "value:N",
+        title=effect["parameter"],
+        sort=order,
+        axis=altair.Axis(labelAngle=0 if len(order) <= 6 else -40, labelOverlap=True, labelLimit=110),
+    )
+    y = altair.Y(
+        "objective:Q", title=report_style.title(objective), scale=altair.Scale(zero=False, nice=True, padding=8)
+    )
+    points = (
+        altair.Chart(altair.NamedData("rows"))
+        .mark_point(filled=True, size=45, opacity=0.8)
+        .encode(
+            x=x,
+            y=y,
+            color=altair.Color(
+                "kind:N",
+                scale=altair.Scale(
+                    domain=list(report_style.EFFECT_COLORS), range=list(report_style.EFFECT_COLORS.values())
+                ),
+                legend=None,
+            ),
+            tooltip=["trial:O", "value:N", altair.Tooltip("objective:Q", title=objective, format=",.4~g")],
         )
-        .configure_legend(labelColor="currentColor", titleColor="currentColor")
-        .configure_title(color="currentColor", anchor="start", fontSize=13)
     )
-    return styled.to_dict()
+    base = altair.Chart(altair.NamedData("medians")).encode(x=altair.X("value:N", sort=order), y="median:Q")
+    lines = base.mark_line(strokeWidth=1.5, opacity=0.5, color=report_style.EFFECT_COLORS["other"])
+    ticks = base.mark_tick(thickness=2.5, size=24, color="currentColor").encode(
+        tooltip=["value:N", altair.Tooltip("median:Q", format=",.4~g"), "trials:Q"]
+    )
+    return report_style.finish(
+        altair.layer(lines, points, ticks).properties(width="container", height=190), rows=rows, medians=medians
+    )
+
+
+def savings_bars(savings: Mapping[str, Any]) -> dict[str, Any]:
+    """The hours of each strategy: launching, fetches included, and measuring."""
+    parts = {"launch_hours": "fetch and launch", "benchmark_hours": "benchmark"}
+    rows = [
+        {"strategy": row["text"], "part": text, "hours": row[part], "total": row["hours"], "order": place}
+        for row in savings["strategies"]
+        for place, (part, text) in enumerate(parts.items())
+    ]
+    order = [row["text"] for row in savings["strategies"]]
+    y = altair.Y("strategy:N", title=None, sort=order, axis=altair.Axis(labelLimit=260))
+    bars = (
+        altair.Chart(altair.NamedData("rows"))
+        .mark_bar(height={"band": 0.65})
+        .encode(
+            x=altair.X("hours:Q", stack="zero", title=f"hours of {savings['experiments']} experiments"),
+            y=y,
+            color=altair.Color(
+                "part:N",
+                title=None,
+                scale=altair.Scale(
+                    domain=list(parts.values()),
+                    range=[report_style.PHASE_COLORS["engine_start"], report_style.PHASE_COLORS["benchmark"]],
+                ),
+                legend=altair.Legend(orient="top", symbolType="square"),
+            ),
+            order="order:Q",
+            tooltip=["strategy:N", "part:N", altair.Tooltip("hours:Q", format=".2f")],
+        )
+    )
+    totals = [
+        {"strategy": row["text"], "hours": row["hours"], "text": f"{row['hours']:.2f} h"}
+        for row in savings["strategies"]
+    ]
+    text = (
+        altair.Chart(altair.NamedData("totals"))
+        .mark_text(align="left", dx=5, color="currentColor")
+        .encode(x="hours:Q", y=altair.Y("strategy:N", sort=order), text="text:N")
+    )
+    return report_style.finish(
+        altair.layer(bars, text).properties(width="container", height=altair.Step(30)), rows=rows, totals=totals
+    )
+
+
+def host_strip(model: Mapping[str, Any], field: str, title: str) -> dict[str, Any]:
+    """One figure of every complete trial by host; the tick is the host's median."""
+    rows = [
+        {"host": "+".join(trial["hosts"]), "trial": trial["number"], "value": trial[field], "params": _params(trial)}
+        for trial in model["trials"]
+        if trial["status"] == "complete" and trial[field] is not None and trial["hosts"]
+    ]
+    base = altair.Chart(altair.NamedData("rows")).encode(
+        y=altair.Y("host:N", title=None, axis=altair.Axis(labelLimit=160))
+    )
+    points = base.mark_point(filled=True, size=45, opacity=0.6, color=report_style.KIND_COLORS["Pareto front"]).encode(
+        x=altair.X("value:Q", title=title, scale=altair.Scale(zero=False, nice=True, padding=8)),
+        tooltip=["host:N", "trial:O", altair.Tooltip("value:Q", title=title, format=",.4~g"), "params:N"],
+    )
+    ticks = base.mark_tick(thickness=2.5, size=20, color="currentColor").encode(x="median(value):Q")
+    return report_style.finish(
+        altair.layer(points, ticks).properties(width="container", height=altair.Step(30)), rows=rows
+    )
 
 
 def _kind(point: Mapping[str, Any]) -> str:
@@ -151,9 +258,5 @@ def _kind(point: Mapping[str, Any]) -> str:
     return "Pareto front" if point["pareto"] else "other"
 
 
-def _title(metric: str) -> str:
-    """C(ttft_p99_seconds) as C(TTFT p99 (s)), C(output_tokens_per_second_per_gpu) as it reads."""
-    if metric.endswith("_seconds"):
-        kind, *statistic = metric.removesuffix("_seconds").split("_")
-        return f"{' '.join([kind.upper(), *statistic])} (s)"
-    return metric.replace("_per_", " / ").replace("_", " ")
+def _params(trial: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={report_style.label(value)}" for name, value in trial["params"].items())

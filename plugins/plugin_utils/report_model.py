@@ -8,30 +8,39 @@ The same records give the same model, so that a report that is built again is th
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ansible_collections.preheat.fleet.plugins.module_utils import bench_metrics
 from ansible_collections.preheat.fleet.plugins.plugin_utils import records as trial_records
-from ansible_collections.preheat.fleet.plugins.plugin_utils import scoring
+from ansible_collections.preheat.fleet.plugins.plugin_utils import (
+    report_effects,
+    report_launches,
+    report_savings,
+    scoring,
+)
 from ansible_collections.preheat.fleet.plugins.plugin_utils.sweep_objective import check_objective, check_slo
 
 Record = Mapping[str, Any]
 
-# The phases between the request for a container and a server that answers.
-_STARTUP = trial_records.PHASES[
-    trial_records.PHASES.index("container_create") : trial_records.PHASES.index("ready") + 1
-]
 # The latency on the picture's axis, unless an SLO or the objective names another.
 _LATENCY = "ttft_p99_seconds"
 
 
-def build(plan: Mapping[str, Any], found: Iterable[Record]) -> dict[str, Any]:
-    """The report's facts. C(plan) is the sweep as it was asked for; every key of it may be missing."""
+def build(
+    plan: Mapping[str, Any],
+    found: Iterable[Record],
+    warmed: Mapping[str, Any] | None = None,
+    savings: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The report's facts. C(plan) is the sweep as it was asked for; every key of it may be missing.
+
+    C(warmed) is what fetching the model took before the trials, C(savings) what the savings are computed for.
+    """
     trials = rescored(plan, found)
     objective = objective_of(plan, trials)
     ranking = scoring.rank(trials, scoring.direction_of(objective)) if objective else []
+    maximise = not objective or objective["direction"] == "maximize"
     return {
         "schema_version": 1,
         "sweep": plan.get("name") or next((trial["sweep"] for trial in trials), ""),
@@ -42,9 +51,12 @@ def build(plan: Mapping[str, Any], found: Iterable[Record]) -> dict[str, Any]:
         "best": best_of(plan, ranking, trials, objective),
         "ranking": [{key: item[key] for key in ("rank", "number", "value", "tied_with")} for item in ranking],
         "picture": picture(plan, trials, objective, ranking),
+        "effects": report_effects.parameter_effects(trials),
         "phases": phase_seconds(trials),
         "failures": failures(trials),
-        "cache": cache_groups(trials),
+        "cache": report_launches.cache_groups(trials),
+        "savings": report_savings.savings_of(plan, trials, warmed, savings),
+        "hosts": report_launches.host_groups(trials, maximise),
         "trials": [summary(trial, ranking) for trial in trials],
     }
 
@@ -83,6 +95,7 @@ def best_of(
         return None
     winner = ranking[0]
     record = winner["record"]
+    gpus = [gpu for member in record["slot"]["members"] for gpu in member.get("gpus") or []]
     first = min(ranking, key=lambda item: item["number"])
     gain = winner["value"] / first["value"] - 1 if objective["direction"] == "maximize" else None
     if objective["direction"] == "minimize":
@@ -101,7 +114,9 @@ def best_of(
         "points": record["objective"].get("points") or [],
         "image": record.get("image") or {},
         "model": record.get("model") or {},
-        "gpu_count": sum(len(member.get("gpus") or []) for member in record["slot"]["members"]),
+        "command": record.get("command") or [],
+        "gpu_count": len(gpus),
+        "gpu_names": sorted({gpu.get("name") or "unknown" for gpu in gpus}),
     }
 
 
@@ -170,7 +185,7 @@ def phase_seconds(trials: Iterable[Record]) -> list[dict[str, Any]]:
     return [
         {"trial": trial["number"], "phase": name, "seconds": seconds}
         for trial in trials
-        for name, seconds in _seconds_by_phase(trial).items()
+        for name, seconds in report_launches.seconds_by_phase(trial).items()
     ]
 
 
@@ -191,27 +206,6 @@ def failures(trials: Iterable[Record]) -> list[dict[str, Any]]:
     ]
 
 
-def cache_groups(trials: Iterable[Record]) -> list[dict[str, Any]]:
-    """Launches by where the weights came from and whether the JIT caches were warm, with medians of their times."""
-    groups: dict[tuple[str, str], list[Record]] = {}
-    for trial in trials:
-        cache = trial.get("cache") or {}
-        if trial["status"] == "complete":
-            groups.setdefault((cache.get("weights_rung") or "unknown", cache.get("jit") or "unknown"), []).append(trial)
-    return [
-        {
-            "weights_rung": rung,
-            "jit": jit,
-            "trials": [trial["number"] for trial in members],
-            "hub_bytes": sum((trial.get("cache") or {}).get("hub_bytes") or 0 for trial in members),
-            "model_fetch_seconds": _median(members, ("model_fetch",)),
-            "weights_load_seconds": _median(members, ("weights_load",)),
-            "startup_seconds": _median(members, _STARTUP),
-        }
-        for (rung, jit), members in sorted(groups.items(), key=lambda item: item[1][0]["number"])
-    ]
-
-
 def summary(trial: Record, ranking: list[dict[str, Any]]) -> dict[str, Any]:
     """One row of the table of trials."""
     rank = next((item["rank"] for item in ranking if item["number"] == trial["number"]), None)
@@ -219,29 +213,15 @@ def summary(trial: Record, ranking: list[dict[str, Any]]) -> dict[str, Any]:
     return {field: trial.get(field) for field in fields} | {
         "rank": rank,
         "slot": (trial.get("slot") or {}).get("name"),
+        "hosts": report_launches.hosts_of(trial),
         "wall_seconds": trial.get("wall_seconds"),
+        "jit": report_launches.jit_state(trial),
+        "launch_seconds": report_launches.launch_seconds(trial),
         "value": (trial.get("objective") or {}).get("value"),
-        "phases": _seconds_by_phase(trial),
+        "phases": report_launches.seconds_by_phase(trial),
         "slo": trial.get("slo") or [],
         "points": [
             {key: point.get(key) for key in ("name", "point", "requests", "metrics", "raw_file")}
             for point in trial["workloads"]
         ],
     }
-
-
-def _seconds_by_phase(trial: Record) -> dict[str, float]:
-    seconds: dict[str, float] = {}
-    for phase in trial["phases"]:
-        seconds[phase["name"]] = seconds.get(phase["name"], 0.0) + phase["seconds"]
-    return {name: seconds[name] for name in trial_records.PHASES if name in seconds}
-
-
-def _median(trials: list[Record], names: Iterable[str]) -> float | None:
-    """The median over trials of the seconds that these phases took together, where any of them was seen."""
-    sums = []
-    for trial in trials:
-        seconds = _seconds_by_phase(trial)
-        if seen := [seconds[name] for name in names if name in seconds]:
-            sums.append(sum(seen))
-    return statistics.median(sums) if sums else None

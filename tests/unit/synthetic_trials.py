@@ -6,6 +6,7 @@ from ansible_collections.preheat.fleet.plugins.plugin_utils import records, scor
 
 OBJECTIVE = {"metric": "output_tokens_per_second_per_gpu", "direction": "maximize"}
 SLO = {"ttft_p99_seconds": {"max": 1.0, "hard": True}, "tpot_mean_seconds": {"max": 0.03}}
+MODEL_BYTES = 2_700_000_000
 
 
 def workload(name="chat", concurrency=8, rate=800.0, ttft=0.2, *, failed=0, num_prompts=32, **metrics):
@@ -57,7 +58,8 @@ def trial(number=0, workloads=None, *, status="complete", gpus=1, objective=None
         parts = [point["point"] for point in workloads] if name == "benchmark" else [None]
         for label in parts:
             part = seconds / len(parts)
-            entries.append({"name": name, "start": begun, "seconds": part} | ({"label": label} if label else {}))
+            entry = {"name": name, "start": begun, "seconds": part} | ({"label": label} if label else {})
+            entries.append(entry | ({"bytes": 0 if number else MODEL_BYTES} if name == "model_fetch" else {}))
             begun += part
     wall = begun + 0.7
     members = [{"index": index, "uuid": f"GPU-{index:04d}", "name": "NVIDIA H100"} for index in range(gpus)]
@@ -80,7 +82,7 @@ def trial(number=0, workloads=None, *, status="complete", gpus=1, objective=None
             "weights_rung": "page_cache" if number else "hub",
             "resident_fraction_before": 0.97 if number else 0.0,
             "jit": "warm" if number else "cold",
-            "hub_bytes": 0 if number else 2_700_000_000,
+            "hub_bytes": 0 if number else MODEL_BYTES,
         },
         workloads=workloads,
     )
@@ -140,4 +142,20 @@ def plan(**changes):
         "objective": OBJECTIVE,
         "slo": SLO,
         "points": 8,
+        "bytes_total": MODEL_BYTES,
     } | changes
+
+
+def large_trial(number, chance):
+    """One trial of a large sweep: three parameters, five workload points; every tenth failed. C(chance) is a Random."""
+    params = {
+        "attention_backend": ("fa3", "flashinfer", "triton")[number % 3],
+        "chunked_prefill_size": 1024 * 2 ** (number // 3 % 5),
+        "mem_fraction_static": round(0.70 + 0.01 * (number // 15 % 25), 2),
+    }
+    if number % 10 == 9:
+        return failed_trial(number, chance.choice(("bad_flag", "out_of_memory", "timeout"))) | {"params": params}
+    gain = (1 + 0.1 * (number % 3)) * (1 + 0.05 * (number // 3 % 5)) * chance.uniform(0.97, 1.03)
+    chat = [workload("chat", c, 220 * c**0.72 * gain, 0.05 + 0.012 * c * chance.uniform(0.8, 1.2)) for c in (1, 8, 32)]
+    read = [workload("read", c, 150 * c**0.6 * gain, 0.12 + 0.03 * c * chance.uniform(0.8, 1.2)) for c in (1, 8)]
+    return trial(number, workloads=chat + read, params=params, server_parameters={"context_length": 4096, **params})

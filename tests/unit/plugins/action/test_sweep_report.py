@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import shutil
 
 import pytest
 import synthetic_trials as synthetic
@@ -49,7 +50,7 @@ def test_the_report(run, results):
     result, lines = run(results_dir=str(results), sweep_name="synthetic")
     assert result["changed"]
     assert sorted(path.name for path in (results / "synthetic").iterdir()) == [
-        "best.yml", "report.html", "report.json", "sweep.json", "trials", "trials.csv",
+        "best.yml", "report.html", "report.json", "report.md", "sweep.json", "trials", "trials.csv",
     ]  # fmt: skip
     assert result["report"] == str(results / "synthetic" / "report.html")
     assert result["best"] == str(results / "synthetic" / "best.yml")
@@ -111,7 +112,46 @@ def test_a_missing_library_is_named(run, results, monkeypatch):
         run(sweep_dir=str(results / "synthetic"))
 
 
-@pytest.mark.parametrize("args", [{}, {"sweep_name": "a"}, {"sweep_name": "a", "sweep_dir": "b"}])
+def test_what_fetching_took_is_read(run, results):
+    warm = {"hosts": {"gpu1": {"seconds": 77.0, "bytes_fetched": synthetic.MODEL_BYTES}}}
+    (results / "synthetic" / "warm.json").write_text(json.dumps(warm))
+    run(sweep_dir=str(results / "synthetic"), savings={"experiments": 10})
+    model = json.loads((results / "synthetic" / "report.json").read_text())
+    assert model["savings"]["experiments"] == 10
+    assert model["savings"]["spans"]["fetch_seconds"] == (77.0 + 31.0) / 2  # of the host, and of the first trial
+
+
+def test_several_sweeps(run, results):
+    shutil.copytree(results / "synthetic", results / "other")
+    result, lines = run(results_dir=str(results), compare=["synthetic", "other"])
+    assert result["changed"]
+    assert result["report"] == str(results / "comparison.html")
+    assert [row["sweep"] for row in result["comparison"]["sweeps"]] == ["synthetic", "other"]
+    assert lines[1].startswith("other: output_tokens_per_second_per_gpu 1392.9")
+    assert not (results / "synthetic" / "report.html").exists()
+    assert not run(results_dir=str(results), compare=["synthetic", "other"])[0]["changed"]
+
+
+def test_a_sweep_to_compare_that_is_not_there(run, results):
+    with pytest.raises(AnsibleError, match="Known sweeps there: synthetic"):
+        run(results_dir=str(results), compare=["synthetic", "othr"])
+
+
+def test_savings_for_less_than_nothing(run, results):
+    with pytest.raises(AnsibleError, match=r"savings\.hosts=-1 is negative"):
+        run(sweep_dir=str(results / "synthetic"), savings={"hosts": -1})
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        {},
+        {"sweep_name": "a"},
+        {"sweep_name": "a", "sweep_dir": "b"},
+        {"compare": ["a"]},
+        {"sweep_dir": "a", "savings": {"x": 1}},
+    ],
+)
 def test_wrong_arguments(run, args):
     with pytest.raises(AnsibleError):
         run(**args)

@@ -6,12 +6,24 @@ import io
 import json
 import math
 import re
+from pathlib import Path
 
+import jsonschema
 import pytest
 import synthetic_trials as synthetic
+import vl_convert
 import yaml
 
-from ansible_collections.preheat.fleet.plugins.plugin_utils import records, report_charts, report_files, report_model
+from ansible_collections.preheat.fleet.plugins.plugin_utils import (
+    records,
+    report_charts,
+    report_files,
+    report_model,
+    report_pages,
+)
+
+ROOT = Path(__file__).parents[4]
+SCHEMA = json.loads((ROOT / "docs/report.schema.json").read_text())
 
 
 def build(sweep_dir, plan, trials):
@@ -82,6 +94,12 @@ def test_the_page_says_what_matters(page):
         "better than trial 0",
         "chunked_prefill_size=8192",
         "ansible-playbook serve.yml -e @results/synthetic/best.yml",
+        "docker run --name preheat-synthetic-3",
+        "asked: maximize output_tokens_per_second_per_gpu, ttft_p99_seconds ≤ 1.0 (hard)",
+        "chunked_prefill_size median moves 18.0 %",
+        "50 experiments",
+        "Fetching the weights to a host takes 31.0 s: measured.",
+        "No configuration ran on two hosts",
         "page_cache",
         "2.7 GB",
         "unrecognized arguments: --no-such-flag",
@@ -114,19 +132,40 @@ def test_links_lead_to_the_files_beside_the_records(sweep_dir, page):
 
 def test_the_charts_have_an_element_and_data(files, page):
     shown = json.loads(re.search(r"Object.entries\((\{.*\})\)\)", page.scripts[1]).group(1))
-    assert sorted(shown) == ["phases", "picture-0", "picture-1"]
+    names = ["effect-0", "hosts-launch", "hosts-value", "phases", "picture-0", "picture-1", "savings"]
+    assert sorted(shown) == names
     for element in shown:
         assert f'id="{element}"' in files["report.html"]
-    assert len(shown["picture-0"]["layer"][0]["data"]["values"]) == 18
-    assert len({row["trial"] for row in shown["phases"]["data"]["values"]}) == 8
+    assert len(shown["picture-0"]["datasets"]["points"]) == 18
+    assert len({row["trial"] for row in shown["phases"]["datasets"]["rows"]}) == 8
+    assert len(shown["savings"]["datasets"]["totals"]) == 5
+
+
+def test_every_chart_draws_its_data(synthetic_charts):
+    """Rendered as a browser would: no empty plot."""
+    for name, chart in synthetic_charts.items():
+        svg = vl_convert.vegalite_to_svg(chart | {"width": 500})
+        drawn = re.findall(r'<path aria-label="([^"]*)" role="graphics-symbol"', svg)
+        assert len(drawn) >= 2, name
+        assert not [label for label in drawn if re.search("NaN|undefined|Infinity", label)], name
+
+
+@pytest.fixture(scope="module")
+def synthetic_charts():
+    return report_charts.charts(report_model.build(synthetic.plan(), synthetic.sweep()))
+
+
+def test_a_phase_that_has_no_colour_of_its_own_is_drawn(monkeypatch):
+    monkeypatch.delitem(report_charts.report_style.PHASE_COLORS, "kv_cache")
+    model = report_model.build(synthetic.plan(), synthetic.sweep())
+    assert report_charts.report_style.OTHER_COLOR in json.dumps(report_charts.charts(model)["phases"])
 
 
 @pytest.mark.parametrize("color", ["black", "#000", "#fff"])
-def test_charts_take_the_colours_of_the_page(color):
-    charts = report_charts.charts(report_model.build(synthetic.plan(), synthetic.sweep()))
-    assert all(chart["config"]["background"] == "transparent" for chart in charts.values())
-    assert all(chart["config"]["axis"]["labelColor"] == "currentColor" for chart in charts.values())
-    assert f'"{color}"' not in json.dumps(charts)
+def test_charts_take_the_colours_of_the_page(color, synthetic_charts):
+    assert all(chart["config"]["background"] == "transparent" for chart in synthetic_charts.values())
+    assert all(chart["config"]["axis"]["labelColor"] == "currentColor" for chart in synthetic_charts.values())
+    assert f'"{color}"' not in json.dumps(synthetic_charts)
 
 
 @pytest.mark.parametrize(
@@ -144,6 +183,7 @@ def test_pages_of_poor_results(tmp_path, plan, trials):
     assert "Where the time went" in files["report.html"] or not trials[0]["phases"]
     assert ("best.yml" in files) == bool(trials[0]["eligible"])
     assert ("No trial can win" in files["report.html"]) == ("best.yml" not in files)
+    assert schema_errors(json.loads(files["report.json"])) == []
 
 
 def test_best_yml_is_what_serve_takes(files):
@@ -168,7 +208,7 @@ def test_the_best_configuration_keeps_its_environment():
 
 
 def test_every_variable_of_best_yml_is_one_of_the_role():
-    specs = yaml.safe_load((report_files.TEMPLATE.parents[2] / "sglang_server/meta/argument_specs.yml").read_text())
+    specs = yaml.safe_load((ROOT / "roles/sglang_server/meta/argument_specs.yml").read_text())
     known = {name for entry in specs["argument_specs"].values() for name in entry.get("options") or {}}
     model = report_model.build(synthetic.plan(environment={"SGLANG_X": "1"}), [synthetic.trial(0)])
     assert set(yaml.safe_load(report_files.best_yml(model))) <= known
@@ -192,10 +232,66 @@ def test_report_json_is_strict(files):
     assert model["schema_version"] == 1
 
 
+def schema_errors(model):
+    validator = jsonschema.Draft202012Validator(SCHEMA)
+    return [f"{error.json_path}: {error.message}" for error in validator.iter_errors(model)]
+
+
+def test_the_schema_is_one():
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+
+
+def test_report_json_keeps_to_its_schema(files):
+    assert schema_errors(json.loads(files["report.json"])) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [
+        ({"schema_version": 2}, "$.schema_version"),
+        ({"new": 1}, "$: Additional properties"),
+        ({"counts": {"total": "8"}}, "$.counts"),
+        ({"best": {"number": 3}}, "$.best"),
+    ],
+)
+def test_the_schema_notices_what_is_wrong(files, change, where):
+    assert any(error.startswith(where) for error in schema_errors(json.loads(files["report.json"]) | change))
+
+
+def test_the_report_of_the_h100_keeps_to_the_schema():
+    folder = ROOT / "docs/example-h100/h100"
+    model = report_model.build(json.loads((folder / "sweep.json").read_text()), records.load_trials(folder))
+    assert schema_errors(records.finite(model)) == []
+
+
+def test_report_md(files):
+    text = files["report.md"]
+    for line in (
+        "**Trial 3: 1,393** output_tokens_per_second_per_gpu (maximize), **+18.0 %** over trial 0 (1,180).",
+        "| chunked_prefill_size | 8192 |",
+        "ansible-playbook serve.yml -e @results/synthetic/best.yml",
+        "| page_cache | warm | 5 | 2.1 s | 5.3 s | 18 s |",
+    ):
+        assert line in text.splitlines(), line
+    assert "<script>" not in text
+    assert "\n\n\n" not in text
+
+
+def test_report_md_of_a_sweep_without_a_winner(tmp_path):
+    assert "No trial can win." in build(tmp_path, {}, [synthetic.failed_trial(0)])["report.md"]
+
+
+def test_the_state_of_jit_caches_is_a_column_for_each_fact(tmp_path):
+    trial = synthetic.trial(0)
+    trial["cache"]["jit"] = {"state": "partial", "files_added": 9}
+    (row,) = csv.DictReader(io.StringIO(build(tmp_path, synthetic.plan(), [trial])["trials.csv"]))
+    assert (row["cache.jit.state"], row["cache.jit.files_added"]) == ("partial", "9")
+
+
 def test_the_same_results_give_the_same_files(sweep_dir, files, tmp_path):
     again = build(sweep_dir, synthetic.plan(), synthetic.sweep())
     assert again == files
-    assert report_files.write(tmp_path, files) == ["trials.csv", "report.json", "report.html", "best.yml"]
+    assert report_files.write(tmp_path, files) == ["trials.csv", "report.json", "report.html", "report.md", "best.yml"]
     assert report_files.write(tmp_path, again) == []
 
 
@@ -215,26 +311,31 @@ def test_a_best_configuration_of_an_earlier_report_does_not_outlive_it(tmp_path)
 @pytest.mark.parametrize(
     ("form", "value", "text"),
     [
-        ("_number", None, "–"),
-        ("_number", 1392.9, "1,393"),
-        ("_number", 0.012344, "0.01234"),
-        ("_seconds", None, "–"),
-        ("_seconds", 0.0, "0 s"),
-        ("_seconds", 0.0312, "31.2 ms"),
-        ("_seconds", 3.14159, "3.14 s"),
-        ("_seconds", 1234.5, "1234 s"),
-        ("_size", None, "–"),
-        ("_size", 0, "0 B"),
-        ("_size", 999, "999 B"),
-        ("_size", 2_700_000_000, "2.7 GB"),
-        ("_size", 5e15, "5e+03 TB"),
-        ("_compact", [1, 2], "[1, 2]"),
-        ("_compact", True, "true"),
-        ("_compact", "fa3", "fa3"),
+        ("number", None, "–"),
+        ("number", 1392.9, "1,393"),
+        ("number", 0.012344, "0.01234"),
+        ("seconds", None, "–"),
+        ("seconds", 0.0, "0 s"),
+        ("seconds", 0.0312, "31.2 ms"),
+        ("seconds", 3.14159, "3.14 s"),
+        ("seconds", 1234.5, "1234 s"),
+        ("size", None, "–"),
+        ("size", 0, "0 B"),
+        ("size", 999, "999 B"),
+        ("size", 2_700_000_000, "2.7 GB"),
+        ("size", 5e15, "5e+03 TB"),
+        ("compact", [1, 2], "[1, 2]"),
+        ("compact", True, "true"),
+        ("compact", "fa3", "fa3"),
+        ("numbers", [], ""),
+        ("numbers", [3, 1, 2, 5, 7, 8], "1-3, 5, 7, 8"),
+        ("numbers", range(0, 40, 2), "20 of 0-38"),
+        ("cell", None, ""),
+        ("cell", "a|b\n*c* _d_ e_f <img>", r"a\|b \*c\* \_d\_ e_f &lt;img>"),
     ],
 )
 def test_how_values_read(form, value, text):
-    assert getattr(report_files, form)(value) == text
+    assert getattr(report_pages, form)(value) == text
 
 
 def test_nothing_that_json_does_not_have_reaches_the_page(tmp_path):
