@@ -44,6 +44,7 @@ class Host:
         self.space, self._link, self._switch = f"{prefix}-{number}", f"link{number}", f"{prefix}-switch"
         self.cache, self._python, self._mbit = folder / self.name / "hub", python, mbit
         self.process: subprocess.Popen | None = None
+        self.has_libtorrent = True
         self._lock = threading.Lock()
 
     def connect(self) -> None:
@@ -58,7 +59,8 @@ class Host:
         run(f"tc -n {self._switch} qdisc add dev {self._link} {shape}")
 
     def start(self) -> None:
-        self.process = self.popen([self._python, str(Path(__file__).with_name("warm_host.py"))])
+        less = [] if self.has_libtorrent else ["--without", "libtorrent"]
+        self.process = self.popen([self._python, str(Path(__file__).with_name("warm_host.py")), *less])
 
     def popen(self, command: list[str], **more) -> subprocess.Popen:
         streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, **more}

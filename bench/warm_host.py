@@ -1,9 +1,15 @@
-"""One host of bench/warm_fleet.py: answers requests as the module would, line by line."""
+"""One host of bench/warm_fleet.py: answers requests as the module would, line by line.
+
+--without LIBRARY hides one that is installed.
+"""
 
 import json
 import sys
 import traceback
 from pathlib import Path
+
+if sys.argv[1:2] == ["--without"]:
+    sys.modules[sys.argv[2]] = None  # type: ignore[assignment] # as if it was not installed
 
 sys.path.insert(0, str(Path(__file__).parents[1] / ".collections"))
 

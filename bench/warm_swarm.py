@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / ".collections"))
 
-from ansible_collections.preheat.fleet.plugins.plugin_utils import swarm_manifest
+from ansible_collections.preheat.fleet.plugins.plugin_utils import swarm_identity, swarm_manifest
 from ansible_collections.preheat.fleet.plugins.plugin_utils.swarm_rendezvous import Rendezvous
 from ansible_collections.preheat.fleet.plugins.plugin_utils.swarm_worker import Worker
 
@@ -29,13 +29,14 @@ class Outcome:
 
 
 class SwarmRun:
-    def __init__(self, fleet, repo: str, hosts=None, **settings):
+    def __init__(self, fleet, repo: str, hosts=None, transport: str = "auto", **settings):
         self.fleet, self.repo, self.outcome = fleet, repo, Outcome()
         self.hosts = hosts or fleet.hosts
         self.manifest = swarm_manifest.resolve(repo, "main", endpoint=fleet.endpoint)
         self._settings, self._begin = settings, 0.0
         self.folder = tempfile.mkdtemp(prefix="rendezvous-", dir=fleet.folder)
-        self._run, self._secret = uuid.uuid4().hex, uuid.uuid4().hex
+        self._run, self._secret, self._identity = uuid.uuid4().hex, uuid.uuid4().hex, swarm_identity.make()
+        self._transport = transport
         self._threads: list[threading.Thread] = []
 
     def request(self, host) -> dict:
@@ -43,7 +44,7 @@ class SwarmRun:
             "repo_id": self.repo, "revision": "main", "cache_dir": str(host.cache), "verify": "size", "retries": 3,
             "connections": 4, "min_free_bytes": 0, "address": host.address, "candidates": [], "run": self._run,
             "secret": self._secret, "port": 0, "upload_bytes_per_second": 0, "download_bytes_per_second": 0,
-            "lease_seconds": 60,
+            "lease_seconds": 60, "identity": self._identity, "torrent": self._transport == "auto",
         }  # fmt: skip
 
     def start(self) -> SwarmRun:

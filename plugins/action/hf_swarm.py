@@ -18,7 +18,7 @@ from ansible.utils.display import Display
 
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_files import Selection
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_hub import HubError
-from ansible_collections.preheat.fleet.plugins.plugin_utils import swarm_manifest
+from ansible_collections.preheat.fleet.plugins.plugin_utils import swarm_identity, swarm_manifest
 from ansible_collections.preheat.fleet.plugins.plugin_utils.swarm_rendezvous import Rendezvous
 from ansible_collections.preheat.fleet.plugins.plugin_utils.swarm_worker import NoAgent, SwarmError, Worker
 
@@ -43,6 +43,7 @@ ARGUMENTS: dict[str, Any] = {
     "upload_mb_per_second": {"type": "float", "default": 0},
     "download_mb_per_second": {"type": "float", "default": 0},
     "stall_seconds": {"type": "int", "default": 120},
+    "transport": {"type": "str", "choices": ["auto", "https"], "default": "auto"},
 }
 # What all workers of a swarm agree on.
 COMMON = ("repo_id", "revision", "allow_patterns", "ignore_patterns", "allow_pickle", "endpoint")
@@ -101,14 +102,19 @@ class ActionModule(ActionBase):
             )
         except HubError as error:
             return {"error": [error.reason, f"The controller asked: {error.message}", error.remedy]}
-        return {"manifest": manifest, "run": uuid.uuid4().hex, "secret": uuid.uuid4().hex}
+        return {
+            "manifest": manifest,
+            "run": uuid.uuid4().hex,
+            "secret": uuid.uuid4().hex,
+            "identity": swarm_identity.make(),
+        }
 
     def _worker(self, meet: Rendezvous, hosts: int) -> Worker:
         swarm = meet.once("swarm", self._swarm)
         if "error" in swarm:
             raise SwarmError(*swarm["error"])
         args = self._args
-        self._secret = swarm["secret"]
+        self._secrets = {name: swarm[name] for name in ("secret", "identity")}
         same = ("repo_id", "revision", "verify", "connections", "retries", "min_free_bytes", "address", "port")
         request = {
             **{name: args[name] for name in same},
@@ -117,6 +123,7 @@ class ActionModule(ActionBase):
             "run": swarm["run"],
             "upload_bytes_per_second": int(args["upload_mb_per_second"] * 1e6),
             "download_bytes_per_second": int(args["download_mb_per_second"] * 1e6),
+            "torrent": args["transport"] == "auto",
             "lease_seconds": LEASE_SECONDS,
         }
         host = self._vars["inventory_hostname"]
@@ -144,7 +151,7 @@ class ActionModule(ActionBase):
     def _call(self, request: dict[str, Any]) -> dict[str, Any]:
         said = dict(request.get("said") or {})
         token = said.pop("token", None)
-        arguments = {"request": {**request, **({"said": said} if "said" in request else {})}, "secret": self._secret}
+        arguments = {"request": {**request, **({"said": said} if "said" in request else {})}, **self._secrets}
         result = self._execute_module(
             module_name="preheat.fleet.hf_swarm_peer",
             module_args={**arguments, **({"token": token} if token else {})},

@@ -12,15 +12,16 @@ import base64
 import threading
 import time
 import traceback
-import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_cache import RepoCache
+from ansible_collections.preheat.fleet.plugins.module_utils.hf_fetch import new_partial_file, partial_file
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_files import HubFile
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_hub import HubError
+from ansible_collections.preheat.fleet.plugins.module_utils.swarm_pull import Https
 from ansible_collections.preheat.fleet.plugins.module_utils.swarm_session import Swarm
 from ansible_collections.preheat.fleet.plugins.module_utils.swarm_source import Source
 from ansible_collections.preheat.fleet.plugins.module_utils.swarm_torrent import FilePass
@@ -33,6 +34,7 @@ ABSENT = "absent"
 WAITING = "waiting"  # for the lock of its blob, which another process may have
 FETCHING = "fetching"  # from the Hub
 LEECHING = "leeching"
+PULLING = "pulling"  # from a peer, as a whole
 FLUSHING = "flushing"  # all pieces have come, but not all may be on the disk
 CHECKING = "checking"
 HAVE = "have"
@@ -48,6 +50,7 @@ class Item:
     target: Path = Path()
     lock: Any = None
     received: int = 0
+    done: int = 0  # of those that are pulled
     attempts: int = 0
 
 
@@ -63,11 +66,12 @@ class Agent:
         for etag in spec["have"]:
             self.items[etag].state = HAVE
         self.alone = spec["alone"]
-        # A host without peers needs no libtorrent.
+        self.shared: set[str] = set()  # blobs whose bytes this agent has checked itself: peers may have them
         self.swarm: Any = None
+        self.https = Https(self, spec)
+        self._no_torrent = ""
         if not self.alone:
-            limits = spec["upload_bytes_per_second"], spec["download_bytes_per_second"]
-            self.swarm = Swarm(spec["address"], spec["port"], *limits)
+            self._open()
         self._changed = threading.Condition()
         self._made: list[dict] = []  # what the controller passes on: torrents and small files
         self._asked = time.monotonic()
@@ -78,10 +82,22 @@ class Agent:
         self.cache.blobs.mkdir(parents=True, exist_ok=True)
         self.cache.locks.mkdir(parents=True, exist_ok=True)
 
+    def _open(self) -> None:
+        """Peers reach this host by libtorrent, and where that cannot be, by HTTPS alone."""
+        spec = self.spec
+        try:
+            if spec["torrent"]:
+                limits = spec["upload_bytes_per_second"], spec["download_bytes_per_second"]
+                self.swarm = Swarm(spec["address"], spec["port"], *limits)
+        except ImportError as error:
+            self._no_torrent = str(error)
+        if not self.swarm:
+            self.https.open()
+
     # asked by the controller
 
     def introduce(self) -> dict:
-        return {"port": self.swarm.port() if self.swarm else 0}
+        return {"port": self.swarm.port() if self.swarm else 0, "no_torrent": self._no_torrent}
 
     def answer(self, request: dict) -> dict:
         self._asked = time.monotonic()
@@ -102,12 +118,13 @@ class Agent:
     def _take(self, request: dict) -> None:
         if "peers" in request and self.swarm:
             self.swarm.allow([(address, port) for address, port in request["peers"]])
+        self.https.take(request)
         for etag, content in request.get("contents", {}).items():
             self._take_content(self.items[etag], base64.b64decode(content))
         for etag, torrent in request.get("torrents", {}).items():
             item = self.items[etag]
             item.torrent = base64.b64decode(torrent)
-            if item.state == ABSENT:
+            if item.state == ABSENT and self.swarm:
                 item.state = WAITING
         for etag in request.get("share", ()):
             if self.items[etag].state == HAVE:
@@ -121,7 +138,7 @@ class Agent:
 
     def _report(self, version: int) -> dict:
         sizes = {etag: item.file.size for etag, item in self.items.items()}
-        done, sent = sum(sizes[etag] for etag, item in self.items.items() if item.state == HAVE), 0
+        done, sent = sum(sizes[etag] for etag, item in self.items.items() if item.state == HAVE), self.https.bytes_sent
         received = 0
         for etag, item in self.items.items():
             if self.swarm and self.swarm.has(etag):
@@ -130,7 +147,10 @@ class Agent:
                 received += progress["received"]
                 done += progress["done"] if item.state in (LEECHING, FLUSHING, CHECKING) else 0
             received += item.received
+            done += item.done if item.state == PULLING else 0
         return {
+            "https_port": self.https.port,
+            "serves": sorted(self.shared),
             "have": sorted(etag for etag, item in self.items.items() if item.state == HAVE),
             "made": self._made[version:],
             "seen": len(self._made),
@@ -140,6 +160,30 @@ class Agent:
             "bytes_sent": sent,
             "error": self._error,
         }
+
+    # files from peers, as a whole
+
+    def can_pull(self, etag: str) -> bool:
+        return self.items[etag].state == ABSENT
+
+    def begin_pull(self, etag: str):
+        """(item, whether pieces are to be hashed); None if another process has the file, or had it before."""
+        with self._changed:
+            item = self.items[etag]
+            if item.state != ABSENT or not self.lock(item):
+                return None
+            if self._is_there(item):
+                return None
+            item.target, item.state = self._target(etag), PULLING
+            return item, bool(self.swarm)
+
+    def give_up_pull(self, item: Item) -> None:
+        with self._changed:
+            item.state = WAITING if item.torrent and self.swarm else ABSENT
+            self._release(item)
+
+    def shared_path(self, etag: str) -> Path | None:
+        return self.cache.blobs / etag if etag in self.shared else None
 
     # files from the controller and from peers
 
@@ -158,13 +202,18 @@ class Agent:
         for item in self.items.values():
             if item.state != WAITING or not self.lock(item):
                 continue
-            if self.cache.blob(item.file).exists():
-                item.state = CHECKING
-                self._hashing.submit(self._guarded, self._adopt, item)
+            if self._is_there(item):
                 continue
             item.target = self._target(item.file.etag)
             self.swarm.add(item.file.etag, item.torrent, str(item.target), seed=False)
             item.state = LEECHING
+
+    def _is_there(self, item: Item) -> bool:
+        if not self.cache.blob(item.file).exists():
+            return False
+        item.state = CHECKING
+        self._hashing.submit(self._guarded, self._adopt, item)
+        return True
 
     def lock(self, item: Item) -> bool:
         """The lock that huggingface_hub takes for a blob. Never waited for."""
@@ -180,11 +229,7 @@ class Agent:
 
     def _target(self, etag: str) -> Path:
         """Where a file grows: what a killed run has left of it, if there is some."""
-        left = sorted(self.cache.blobs.glob(f"{etag}.*.incomplete"), key=lambda path: path.stat().st_size)
-        return left[-1] if left else self.new_target(etag)
-
-    def new_target(self, etag: str) -> Path:
-        return self.cache.blobs / f"{etag}.{uuid.uuid4().hex[:8]}.incomplete"
+        return partial_file(self.cache.blobs, etag) or new_partial_file(self.cache.blobs, etag)
 
     def _adopt(self, item: Item) -> None:
         """A blob that is there: right, or taken away."""
@@ -197,9 +242,9 @@ class Agent:
 
     def _share_own(self, item: Item) -> None:
         """Seed a blob that was here before, once all its bytes are known to be right."""
-        if self.swarm.has(item.file.etag):
+        if item.file.etag in self.shared:
             return
-        found = FilePass(item.file).read(self.cache.blob(item.file))
+        found = FilePass(item.file, pieces=bool(self.swarm)).read(self.cache.blob(item.file))
         with self._changed:
             if found.is_right:
                 self.share(item, found)
@@ -219,12 +264,13 @@ class Agent:
 
     def _again(self, item: Item) -> None:
         """Wrong bytes, although every piece was right: once more from nothing, then give up."""
-        self.swarm.remove(item.file.etag)
+        if self.swarm:
+            self.swarm.remove(item.file.etag)
         if item.target.is_file():
             item.target.unlink()
         self._release(item)
         item.attempts += 1
-        item.state = WAITING
+        item.state = WAITING if item.torrent and self.swarm else ABSENT
         if item.attempts >= ATTEMPTS:
             item.state = ABSENT
             raise HubError(
@@ -256,10 +302,13 @@ class Agent:
         etag, blob = item.file.etag, self.cache.blob(item.file)
         if item.file.size <= INLINE_BYTES:
             made = {"etag": etag, "content": base64.b64encode(blob.read_bytes()).decode()}
+        elif not self.swarm:
+            made = {"etag": etag}
         else:
             torrent = found.torrent(self.spec["secret"])
             self.swarm.add(etag, torrent, str(blob), seed=True)
             made = {"etag": etag, "torrent": base64.b64encode(torrent).decode()}
+        self.shared.add(etag)
         self._made.append(made)
         self._changed.notify_all()
 
@@ -268,6 +317,7 @@ class Agent:
             self.cache.link(self.spec["commit"], file)
         with self._changed:
             item.state = HAVE
+            self.shared.add(item.file.etag)
             self._release(item)
             self._changed.notify_all()
 
@@ -324,6 +374,7 @@ class Agent:
 
     def end(self) -> None:
         self._ended.set()
+        self.https.stop()
         self.source.stop()
 
     def close(self) -> None:

@@ -8,6 +8,7 @@ Each is one call, of a module or of a test; what lives between calls is the agen
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import os
 import socket
 
@@ -76,6 +77,7 @@ class Peer:
         return {
             "have": sorted({file.etag for file in plan.files} - lacking),
             "report": self._report(plan),
+            "torrent": self._request["torrent"] and importlib.util.find_spec("libtorrent") is not None,
         }
 
     def _address(self) -> str:
@@ -102,7 +104,11 @@ class Peer:
             del spec[bulky]
         said = swarm_control.start(self._path(), lambda: Agent(spec))
         if "error" in said:
-            raise HubError("agent", f"The swarm's agent did not start: {said['error']}.", _remedy(said["error"]))
+            raise HubError(
+                "agent",
+                f"The swarm's agent did not start: {said['error']}.",
+                "Look at model_cache_swarm_address and model_cache_swarm_port, or use model_cache_source: hub.",
+            )
         answer = swarm_control.ask(self._path(), self._request["said"])
         return {**said, **answer, "have": spec["have"], "address": spec["address"]}
 
@@ -150,12 +156,3 @@ def find_address(given: str | None, candidates: list[str]) -> str:
         f"No address is known at which peers reach this host (tried {given or [*arrived[2:3], *candidates]}).",
         "Set model_cache_swarm_address (parameter address) to one that this host has and the others can reach.",
     )
-
-
-def _remedy(error: str) -> str:
-    if "libtorrent" in error:
-        return (
-            "libtorrent is missing: its wheels exist for Python 3.9 to 3.13 on Linux x86_64 and aarch64. Run the role "
-            "gpu_host again with one of these, or use model_cache_source: hub."
-        )
-    return "Look at model_cache_swarm_address and model_cache_swarm_port, or use model_cache_source: hub."

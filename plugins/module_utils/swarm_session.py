@@ -100,7 +100,7 @@ class Swarm:
             plain = str(ipaddress.ip_address(address))
             rules.add_rule(plain, plain, 0)
         self._session.set_ip_filter(rules)
-        self._peers = list(peers)
+        self._peers = [(address, port) for address, port in peers if port]
 
     def add(self, etag: str, torrent: bytes, path: str, seed: bool) -> None:
         """Share a file that is there and right (seed), or fetch it to path, keeping what is right of what is there."""

@@ -34,12 +34,14 @@ class FilePass:
         self._piece_bytes = piece_bytes(file.size) if pieces else 0
         self._piece, self._room = self._new_piece(), self._piece_bytes
         self._pieces: list[bytes] = []
+        self.size = 0  # of the bytes so far
 
     def _new_piece(self):
         return hashlib.sha1(usedforsecurity=False)
 
     def update(self, data) -> None:
         self._whole.update(data)
+        self.size += len(data)
         if not self._piece_bytes:
             return
         view = memoryview(data)

@@ -20,6 +20,8 @@ description:
   - When the seed is lost, another host goes on with what no living host has. A host that is lost or slow harms nobody.
   - Hosts share over BitTorrent connections that are encrypted and open to hosts of this play only; there is no tracker,
     no DHT and no discovery. Torrents travel over Ansible's own connections. The token is given to the seed alone.
+  - A host without libtorrent takes whole files from the others, and gives what it has, over HTTPS with a certificate
+    made for this run, which both sides must show.
   - All hosts work on the task at the same time, so there must be as many forks as hosts.
 author: The preheat maintainers
 extends_documentation_fragment:
@@ -64,11 +66,15 @@ options:
       - Without it, the one at which Ansible reaches it.
     type: str
   port:
-    description: Port of the host for its peers; V(0) takes any that is free.
+    description:
+      - Port of the host for its peers, and the next one for HTTPS, where a host has no libtorrent.
+      - V(0) takes any that are free.
     type: int
     default: 0
   upload_mb_per_second:
-    description: Limit of what the host sends to its peers, in megabytes (10^6 bytes) per second. V(0) is no limit.
+    description:
+      - Limit of what the host sends to its peers, in megabytes (10^6 bytes) per second. V(0) is no limit.
+      - Where hosts with and without libtorrent meet, it holds for each of the two ways.
     type: float
     default: 0
   download_mb_per_second:
@@ -81,6 +87,13 @@ options:
         either, it fails.
     type: int
     default: 120
+  transport:
+    description:
+      - V(auto) shares pieces over BitTorrent between hosts that have libtorrent, and whole files over HTTPS with others.
+      - V(https) does without libtorrent on all hosts, for instance where a network forbids BitTorrent. It takes longer.
+    type: str
+    choices: [auto, https]
+    default: auto
 attributes:
   check_mode:
     support: full

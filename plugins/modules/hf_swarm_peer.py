@@ -17,7 +17,7 @@ author:
   - The preheat maintainers (@preheat)
 requirements:
   - huggingface_hub >= 1.0
-  - libtorrent >= 2.0, where there is more than one host
+  - libtorrent >= 2.0, if files are to be shared in pieces
 attributes:
   check_mode:
     support: full
@@ -35,6 +35,9 @@ options:
     type: str
   secret:
     description: What only hosts of this swarm know.
+    type: str
+  identity:
+    description: Their key and certificate for HTTPS, as PEM.
     type: str
 """
 
@@ -80,11 +83,12 @@ def main() -> None:
             "request": {"type": "dict", "required": True},
             "token": {"type": "str", "no_log": True},
             "secret": {"type": "str", "no_log": True},
+            "identity": {"type": "str", "no_log": True},
         },
         supports_check_mode=True,
         no_log=True,  # requests are long, and of no use in the host's log
     )
-    request = {**module.params["request"], "secret": module.params["secret"]}
+    request = {**module.params["request"], **{name: module.params[name] for name in ("secret", "identity")}}
     if "said" in request:
         request["said"] = {**request["said"], "token": module.params["token"]}
     try:

@@ -89,7 +89,7 @@ class Worker:
             looked = self._call("inspect")
             if self._check:
                 return self._report(looked["report"], looked["report"], time.monotonic() - begin)
-            self._tell(have=looked["have"], initial=looked["have"], port=0)
+            self._tell(have=looked["have"], initial=looked["have"], torrent=looked["torrent"], port=0)
             self._wait_for_all()
             members = self._meet.members()
             first = looked["report"]
@@ -127,12 +127,16 @@ class Worker:
     # the swarm
 
     def _start(self) -> None:
-        self._sent: dict[str, Any] = {"peers": None, "published": set(), "share": set(), "source": set()}
+        self._sent: dict[str, Any] = {
+            "peers": None, "published": set(), "share": set(), "source": set(), "holders": {}, "https": False,
+        }  # fmt: skip
         self._seen = 0
         self._progress.replace()
         said = self._from_hub(self._meet.members())
         started = self._call("start", said=said)
-        here = {name: started[name] for name in ("address", "port")}
+        here = {name: started[name] for name in ("address", "port", "https_port", "serves")}
+        if started["no_torrent"]:
+            self._say(f"whole files over HTTPS: no libtorrent here ({started['no_torrent']})")
         self._tell(have=started["have"], initial=started["have"], **here)
 
     def _serve(self) -> None:
@@ -160,7 +164,12 @@ class Worker:
         if peers != sent["peers"]:
             news["peers"] = sent["peers"] = peers
         lacks = self._etags.difference(self._facts["have"])
-        for kind in ("torrents", "contents"):
+        if swarm_plan.needs_https(members) and not sent["https"]:
+            news["serve_https"] = sent["https"] = True
+        holders = swarm_plan.holders(members, self._host, lacks - sent["published"] - sent["source"])
+        if holders != sent["holders"]:
+            news["holders"] = sent["holders"] = holders
+        for kind in ("torrents", "contents") if self._facts["port"] else ("contents",):
             fresh = (self._meet.published(kind) & lacks) - sent["published"]
             if fresh:
                 news[kind] = {etag: base64.b64encode(self._meet.read(kind, etag)).decode() for etag in sorted(fresh)}
@@ -196,9 +205,10 @@ class Worker:
     def _expects(self, members: swarm_plan.Members) -> bool:
         """Whether the host itself will have news soon: torrents of its own, or the last of its files."""
         lacks = self._etags.difference(self._facts["have"])
-        if self._sent["source"] & lacks or (self._sent["share"] - self._meet.published("torrents")):
+        if self._sent["source"] & lacks or (self._sent["share"].difference(self._facts["serves"])):
             return True
-        return bool(lacks) and lacks <= self._sent["published"]
+        # Who pulls a whole file will soon have it for others.
+        return bool(lacks) and (lacks <= self._sent["published"] or bool(self._sent["holders"]))
 
     def _sync(self, news: dict[str, Any], wait_seconds: float) -> None:
         said = {**news, "seen": self._seen, "wait_seconds": wait_seconds}
@@ -208,15 +218,15 @@ class Worker:
             self._restart(f"its agent ended ({error})")
             return
         for made in answer["made"]:
-            kind = "torrents" if "torrent" in made else "contents"
-            data = base64.b64decode(made.get("torrent") or made["content"])
-            self._meet.publish(kind, made["etag"], data)
+            for kind in {"torrent", "content"} & set(made):
+                self._meet.publish(f"{kind}s", made["etag"], base64.b64decode(made[kind]))
         self._seen = answer["seen"]
         if answer["bytes_done"] != self._progress.now.get("bytes_done") or answer["made"]:
             self._moved = time.monotonic()
         self._progress.now = answer
-        if answer["have"] != sorted(self._facts["have"]):
-            self._tell(have=answer["have"])
+        facts = {name: answer[name] for name in ("have", "serves", "https_port")}
+        if any(self._facts[name] != fact for name, fact in facts.items()):
+            self._tell(**facts)
         if answer["error"]:
             self._fail_or_restart(answer["error"])
         self._watch()
@@ -239,7 +249,8 @@ class Worker:
     def _watch(self) -> None:
         """Say how it goes; where peers give nothing although they should, ask the Hub; where it gives nothing, fail."""
         now = time.monotonic()
-        waiting = self._etags.difference(self._facts["have"]) & self._sent["published"]
+        shared = self._sent["published"] | set(self._sent["holders"])
+        waiting = self._etags.difference(self._facts["have"]) & shared
         if not waiting:
             self._moved = now
         if now - self._moved > self._stall_seconds:
@@ -255,7 +266,8 @@ class Worker:
             self._say(f"no byte from peers in {self._stall_seconds:.0f} s: the Hub is asked for the rest")
             self._rescued, self._moved = True, now
             self._sent["source"] |= waiting
-            self._sync({"fill": sorted(waiting), **self._hub}, 0)
+            known = waiting & self._sent["published"]
+            self._sync({"fill": sorted(known), "fetch": sorted(waiting - known), **self._hub}, 0)
             return
         if now - self._said >= self._progress_seconds:
             self._say(self._line(now))

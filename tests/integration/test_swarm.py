@@ -41,6 +41,18 @@ def fleet(network):
         host.kill_processes()
 
 
+@pytest.fixture
+def mixed(network):
+    """A fleet of which two hosts lack libtorrent."""
+    for host in network.hosts[2:]:
+        host.has_libtorrent = False
+    network.start()
+    yield network
+    for host in network.hosts:
+        host.kill_processes()
+        host.has_libtorrent = True
+
+
 def hub_share(fleet) -> float:
     """Bytes that the hosts read of the Hub, in models."""
     return fleet.hub_bytes(REPO) / MODEL_BYTES
@@ -102,6 +114,47 @@ def test_when_the_seed_dies_another_one_fetches_only_what_is_missing(fleet, shar
     assert fleet.hub_bytes(REPO) <= MODEL_BYTES * 1.05 + max(0, read - sum(landed.values())), explain(outcome)
 
 
+def test_hosts_without_libtorrent_need_none(fleet):
+    """All of them, and the seed dies."""
+    run = warm_swarm.SwarmRun(fleet, REPO, transport="https").start()
+    wait_until(lambda: run.progress() >= 0.5)
+    seed = next(host for host in fleet.hosts if host.name == run.seed())
+    seed.kill()
+    outcome = run.wait(90)
+    survivors = [host for host in fleet.hosts if host is not seed]
+    assert set(outcome.errors) == {seed.name}, explain(outcome)
+    assert warm_swarm.wrong_blobs(fleet, REPO, survivors) == 0
+    assert hub_share(fleet) < 2  # what the dead seed alone held is read again, and no more
+    assert not [host.name for host in survivors if list(host.cache.glob("models--*/blobs/*.incomplete"))]
+
+
+def test_hosts_with_and_without_libtorrent_warm_each_other(mixed):
+    outcome = warm_swarm.SwarmRun(mixed, REPO).start().wait(60)
+    assert not outcome.errors, explain(outcome)
+    assert warm_swarm.wrong_blobs(mixed, REPO) == 0
+    assert hub_share(mixed) < 1.05
+    assert sorted({host for _at, host, text in outcome.lines if "no libtorrent" in text}) == ["host3", "host4"]
+    # What only a host without libtorrent holds comes from it.
+    mixed.hub("reset", {})
+    for host in (*mixed.hosts[:2], mixed.hosts[3]):
+        shutil.rmtree(host.cache)
+    outcome = warm_swarm.SwarmRun(mixed, REPO).start().wait(60)
+    assert not outcome.errors, explain(outcome)
+    assert warm_swarm.wrong_blobs(mixed, REPO) == 0
+    assert mixed.hub_bytes(REPO) == 0
+
+
+def test_a_dead_host_without_libtorrent_harms_nobody(mixed):
+    run = warm_swarm.SwarmRun(mixed, REPO).start()
+    wait_until(lambda: run.progress() >= 0.4)
+    victim = mixed.hosts[3]
+    victim.kill()
+    outcome = run.wait(60)
+    assert set(outcome.errors) == {victim.name}, explain(outcome)
+    assert warm_swarm.wrong_blobs(mixed, REPO, mixed.hosts[:3]) == 0
+    assert hub_share(mixed) < 1.05
+
+
 def test_a_dead_leecher_harms_nobody(fleet):
     run = warm_swarm.SwarmRun(fleet, REPO).start()
     wait_until(lambda: run.progress() >= 0.3)
@@ -141,8 +194,10 @@ def test_what_hosts_hold_is_not_read_from_the_hub(fleet):
     assert fleet.hub_bytes(REPO) == 0
 
 
-@pytest.mark.parametrize("moment", ["before", "while it is shared"])
-def test_wrong_bytes_of_a_peer_never_land(fleet, moment):
+@pytest.mark.parametrize(
+    ("moment", "transport"), [("before", "auto"), ("while it is shared", "auto"), ("while it is shared", "https")]
+)
+def test_wrong_bytes_of_a_peer_never_land(fleet, moment, transport):
     first = warm_swarm.SwarmRun(fleet, REPO).start().wait(60)
     assert not first.errors, explain(first)
     holder, *others = fleet.hosts
@@ -151,9 +206,9 @@ def test_wrong_bytes_of_a_peer_never_land(fleet, moment):
     big = max(blobs(holder), key=lambda blob: (blob.stat().st_size, blob.name))
     if moment == "before":
         spoil(big)
-    run = warm_swarm.SwarmRun(fleet, REPO, stall_seconds=5).start()
+    run = warm_swarm.SwarmRun(fleet, REPO, stall_seconds=5, transport=transport).start()
     if moment != "before":
-        wait_until((Path(run.folder) / "torrents" / big.name).exists)
+        wait_until(lambda: big.name in run.members().get(holder.name, {}).get("serves", ()))
         spoil(big)
     outcome = run.wait(90)
     assert not [host for host in outcome.errors if host != holder.name], explain(outcome)

@@ -41,6 +41,7 @@ def test_what_nobody_has_is_fetched_in_order(members, expected):
         ({"h1": member([A]), "h2": member([C])}, "h2"),  # the one that holds most bytes, not most files
         ({"h1": member([A, B]), "h2": member([C], hub_error={"reason": "x"})}, "h1"),
         ({"h1": member([A]), "h2": member([A, B])}, "h2"),
+        ({"h1": member([A, B]), "h2": member([A], torrent=True)}, "h2"),  # it can share pieces
         ({"h1": member(hub_error={"reason": "x"})}, None),
         ({}, None),
     ],
@@ -72,8 +73,27 @@ def test_who_takes_part(host, expected):
 
 
 def test_peers_are_the_others_that_run_an_agent():
-    members = {"h1": member(), "h2": member(), "h3": {**member(), "port": 0}}
-    assert swarm_plan.peers(members, "h1") == [["h", 1]]
+    members = {"h1": member(), "h2": member(), "h3": member(port=0), "h4": member(address=None)}
+    assert swarm_plan.peers(members, "h1") == [["h", 1], ["h", 0]]
+
+
+def test_https_is_needed_when_a_host_that_runs_has_no_libtorrent():
+    assert not swarm_plan.needs_https({"h1": member(), "h2": member(address=None, port=0)})
+    assert swarm_plan.needs_https({"h1": member(), "h2": member(port=0)})
+
+
+def test_files_go_over_https_to_who_has_no_libtorrent_and_from_them():
+    members = {
+        "with": member(serves=[A], address="w", https_port=11),
+        "with2": member(),
+        "closed": member(serves=[B], address="c", https_port=0),
+        "without": member(serves=[B, C], address="o", port=0, https_port=22),
+        "without2": member(port=0),
+    }
+    assert swarm_plan.holders(members, "without2", ALL) == {A: [["w", 11]], B: [["o", 22]], C: [["o", 22]]}
+    # With libtorrent only what nobody shares by it: "closed" has B and libtorrent.
+    assert swarm_plan.holders(members, "with2", ALL) == {C: [["o", 22]]}
+    assert swarm_plan.holders(members, "without", {A}) == {A: [["w", 11]]}
 
 
 @pytest.mark.parametrize(("have", "expected"), [([ALL, ALL], True), ([ALL, {A}], False), ([{A}, {B, C}], False)])
