@@ -18,6 +18,19 @@ from ansible_collections.preheat.fleet.plugins.module_utils.hf_cache import Repo
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_files import COMMIT, Selection
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_inventory import inventory
 
+# Of the modules that evict or foresee it; documented in the fragment preheat.fleet.eviction.
+ARGUMENTS = {
+    "budget_bytes": {"type": "bytes", "default": 0},
+    "keep": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {"repo_id": {"type": "str", "required": True}, "revision": {"type": "str", "default": "main"}},
+    },
+    "keep_used_within_seconds": {"type": "int", "default": 3600},
+    "ignore_containers": {"type": "list", "elements": "str", "default": []},
+}
+
 
 @dataclass(frozen=True)
 class Limits:

@@ -59,6 +59,7 @@ def check(params, facts):
     _check_images(params, facts, findings)
     _check_folders(params, facts, findings)
     _check_disks(params, facts, findings)
+    _check_budget(params, facts, findings)
     _check_gpus(params, facts, findings)
     _check_gpu_access(params, facts, findings)
     return findings.problems, findings.notices
@@ -186,6 +187,9 @@ def _check_disks(params, facts, findings):
     margin = params["disk_margin_bytes"]
     for wishes in by_device.values():
         variable, folder, _needed, _purpose, free = wishes[0]
+        # Eviction makes room for models; it comes before the download (roles/model_cache).
+        evictable = facts["eviction"]["evictable_bytes"] if facts["eviction"] and facts["missing_bytes"] else 0
+        free += evictable if variable == "cache_dir" else 0
         total = sum(wish[2] for wish in wishes)
         if free >= total + margin:
             continue
@@ -194,8 +198,8 @@ def _check_disks(params, facts, findings):
             findings.problem(
                 variable,
                 folder,
-                f"{gigabytes(free)} are free where {gigabytes(total + margin)} are needed: {needed_for}, "
-                f"{gigabytes(margin)} in reserve",
+                f"{gigabytes(free)} {'can be' if evictable else 'are'} free where {gigabytes(total + margin)} are needed: "
+                f"{needed_for}, {gigabytes(margin)} in reserve",
                 "free some space, or name a folder on a larger disk",
             )
         else:
@@ -205,6 +209,22 @@ def _check_disks(params, facts, findings):
                 f"{gigabytes(free)} are free, less than the reserve of {gigabytes(margin)}",
                 "free some space: containers and compiled kernels are written there",
             )
+
+
+def _check_budget(params, facts, findings):
+    cache = facts["eviction"]
+    if not cache:
+        return
+    stays = cache["size_bytes"] - cache["evictable_bytes"]
+    budget = params["budget_bytes"]
+    if facts["missing_bytes"] and stays + facts["missing_bytes"] > budget:
+        findings.problem(
+            "budget_bytes",
+            budget,
+            f"{gigabytes(facts['missing_bytes'])} of the model are missing, and of the {gigabytes(budget)} that models "
+            f"may occupy {gigabytes(stays)} are taken by what may not be evicted (in use, needed, or used lately)",
+            "raise the budget, or see with prune.yml --check what keeps each model",
+        )
 
 
 def _check_gpus(params, facts, findings):

@@ -11,6 +11,7 @@ import importlib.util
 import os
 import platform
 
+from ansible_collections.preheat.fleet.plugins.module_utils import hf_prune, hf_use
 from ansible_collections.preheat.fleet.plugins.module_utils.gpu_inventory import inventory
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_cache import folder_name
 from ansible_collections.preheat.fleet.plugins.module_utils.preflight_engine import EngineError, engine_facts
@@ -25,6 +26,7 @@ def gather(params, host_time):
         "venv_exists": bool(params["venv"]) and os.access(os.path.join(params["venv"], "bin", "python"), os.X_OK),
         "clock_offset_seconds": None,
         "missing_bytes": missing_bytes(params),
+        "eviction": None,
         "docker_version": None,
         "docker_error": None,
         "images": {},
@@ -37,6 +39,7 @@ def gather(params, host_time):
             names = [image["name"] for image in params["images"]]
             login = (params["registry_username"], params["registry_password"])
             facts.update(engine_facts(params["docker_host"], names, login if all(login) else None))
+            facts["eviction"] = eviction(params, host_time)
         except EngineError as error:
             facts["docker_error"] = {"kind": error.kind, "detail": error.detail}
     gpu = inventory()
@@ -64,6 +67,24 @@ def missing_bytes(params):
     folder = os.path.join(params["cache_dir"] or "", folder_name(params["repo_id"] or ""), "blobs")
     sizes = {blob["etag"]: blob["size"] for blob in params["blobs"]}
     return sum(size for etag, size in sizes.items() if _size(os.path.join(folder, etag)) != size)
+
+
+def eviction(params, now):
+    """Bytes of the models in the cache, and how many of them may be evicted for others; None without a budget.
+
+    None also where the cache may not be read. Raises EngineError.
+    """
+    if not (params["budget_bytes"] and params["cache_dir"]):
+        return None
+    limits = hf_prune.Limits(
+        budget_bytes=params["budget_bytes"], keep_used_within_seconds=params["keep_used_within_seconds"]
+    )
+    containers = hf_use.containers(params["docker_host"], params["ignore_containers"])
+    try:
+        plan = hf_prune.plan(params["cache_dir"], limits, params["keep"], containers, now)
+    except OSError:
+        return None
+    return {"size_bytes": plan.size_bytes, "evictable_bytes": plan.evictable_bytes}
 
 
 def _size(path):

@@ -25,6 +25,8 @@ description:
 version_added: "0.3.0"
 author:
   - The preheat maintainers (@preheat)
+extends_documentation_fragment:
+  - preheat.fleet.eviction
 attributes:
   check_mode:
     support: full
@@ -41,12 +43,6 @@ options:
       - The cache, which is what E(HF_HUB_CACHE) names for C(huggingface_hub).
       - Without it, the one that C(huggingface_hub) uses for this user and environment.
     type: path
-  budget_bytes:
-    description:
-      - What the models in the cache may occupy, as a number of bytes or as V(500GB) (Ansible's units, 1 KB is 1024
-        bytes). V(0) is no limit.
-    type: bytes
-    default: 0
   incoming_bytes:
     description:
       - What is about to be downloaded and must fit as well. If it would not fit although everything were removed that
@@ -57,25 +53,6 @@ options:
     description: What must stay free on the disk of the cache.
     type: bytes
     default: 0
-  keep:
-    description:
-      - Models that are kept. As long as the revision that is named is not complete in the cache, all of the repo's are.
-    type: list
-    elements: dict
-    default: []
-    suboptions:
-      repo_id:
-        description: The repo, C(ORG/NAME).
-        type: str
-        required: true
-      revision:
-        description: Branch, tag or commit.
-        type: str
-        default: main
-  keep_used_within_seconds:
-    description: What was used or written within so many seconds is kept.
-    type: int
-    default: 3600
   jit_cache_dir:
     description: Folder of compiled kernels (P(preheat.fleet.sglang_server#role)); each first-level folder is a unit.
     type: path
@@ -91,11 +68,6 @@ options:
       - Empty for a host without an engine.
     type: str
     default: unix:///var/run/docker.sock
-  ignore_containers:
-    description: Shell patterns of names of containers that need nothing of the caches.
-    type: list
-    elements: str
-    default: []
 seealso:
   - module: preheat.fleet.hf_cache_info
   - module: preheat.fleet.hf_model
@@ -190,21 +162,13 @@ from ansible_collections.preheat.fleet.plugins.module_utils.hf_cache import defa
 from ansible_collections.preheat.fleet.plugins.module_utils.preflight_engine import EngineError
 
 ARGUMENTS = {
+    **hf_prune.ARGUMENTS,
     "cache_dir": {"type": "path"},
-    "budget_bytes": {"type": "bytes", "default": 0},
     "incoming_bytes": {"type": "int", "default": 0},
     "min_free_bytes": {"type": "bytes", "default": 0},
-    "keep": {
-        "type": "list",
-        "elements": "dict",
-        "default": [],
-        "options": {"repo_id": {"type": "str", "required": True}, "revision": {"type": "str", "default": "main"}},
-    },
-    "keep_used_within_seconds": {"type": "int", "default": 3600},
     "jit_cache_dir": {"type": "path"},
     "jit_unused_seconds": {"type": "int", "default": 0},
     "docker_host": {"type": "str", "default": "unix:///var/run/docker.sock"},
-    "ignore_containers": {"type": "list", "elements": "str", "default": []},
 }
 
 

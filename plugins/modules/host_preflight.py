@@ -140,10 +140,12 @@ options:
     default: 5
   variable_names:
     description:
-      - What to call O(docker_host), O(cache_dir), O(root_dir), O(venv), O(gpus_needed), O(gpu_memory_needed_bytes),
-        O(gpu_access), C(docker_root_dir), C(python) and C(clock) in problems, so that people find what they set.
+      - What to call O(docker_host), O(cache_dir), O(budget_bytes), O(root_dir), O(venv), O(gpus_needed),
+        O(gpu_memory_needed_bytes), O(gpu_access), C(docker_root_dir), C(python) and C(clock) in problems, so that people find what they set.
     type: dict
     default: {}
+extends_documentation_fragment:
+  - preheat.fleet.eviction
 attributes:
   check_mode:
     description: The module only reads, so check mode makes no difference.
@@ -266,6 +268,11 @@ facts:
     missing_bytes:
       description: Bytes of the model that are not in the cache.
       type: int
+    eviction:
+      description:
+        - With a budget, the C(size_bytes) of the models in the cache and the C(evictable_bytes), see
+          M(preheat.fleet.hf_cache_prune). Null without one, or where it could not be found out.
+      type: dict
     gpus:
       description: The GPUs, see M(preheat.fleet.gpu_info).
       type: list
@@ -279,10 +286,12 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.preheat.fleet.plugins.module_utils import hf_prune
 from ansible_collections.preheat.fleet.plugins.module_utils.preflight_checks import check
 from ansible_collections.preheat.fleet.plugins.module_utils.preflight_facts import gather
 
 ARGUMENTS = {
+    **hf_prune.ARGUMENTS,
     "docker_host": {"type": "str", "default": "unix:///var/run/docker.sock"},
     "docker_required": {"type": "bool", "default": True},
     "images": {

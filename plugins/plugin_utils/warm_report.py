@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.preheat.fleet.plugins.module_utils.preflight_checks import gigabytes
+
 Row = dict[str, Any]
 
 SCHEMA_VERSION = 1
@@ -26,7 +28,7 @@ def rows(results: Mapping[str, list[dict[str, Any]] | None], failures: Mapping[s
     for host, held in results.items():
         if not held:
             message = LOST if held is None else failures.get(host) or LOST
-            found.append(_row(host, {}, "failed", _error("lost" if held is None else "failed", message)))
+            found.append(_row(host, {}, "failed", _error("lost" if held is None else "not_begun", message)))
         for result in held or []:
             failed = bool(result.get("failed"))
             error = _error(result.get("reason", "module_failed"), result.get("msg", ""), result.get("remedy", ""))
@@ -84,10 +86,10 @@ def _cells(row: Row) -> dict[str, str]:
     model = f"{row['repo_id']}@{row['revision']}" if row["repo_id"] else "-"
     commit = f" {row['commit'][:12]}" if row["commit"] and row["commit"] != row["revision"] else ""
     state = row["state"]
-    if state == "failed":
+    if row["error"]:
         state += f" ({row['error']['reason']})"
     elif state == "to fetch":
-        state += f" {gigabytes(row['bytes_to_fetch'])}"
+        state += f" {_size(row['bytes_to_fetch'])}"
     elif row["repaired"]:
         state += f" {', '.join(row['repaired'][:3])}" + (" ..." if len(row["repaired"]) > 3 else "")
     moved = row["state"] not in ("failed", "damaged", "to fetch", "to link")
@@ -95,8 +97,8 @@ def _cells(row: Row) -> dict[str, str]:
         row["host"],
         model + commit,
         state,
-        gigabytes(row["bytes_from_hub"]) if moved else "",
-        gigabytes(row["bytes_from_peers"]) if moved else "",
+        _size(row["bytes_from_hub"]) if moved else "",
+        _size(row["bytes_from_peers"]) if moved else "",
         f"{row['seconds']:.1f}" if moved and row["seconds"] is not None else "",
         f"{row['mb_per_second']:.1f}" if moved and row["mb_per_second"] else "",
         row["verified"] or "",
@@ -104,8 +106,8 @@ def _cells(row: Row) -> dict[str, str]:
     return dict(zip(COLUMNS, values, strict=True))
 
 
-def gigabytes(size_bytes: int) -> str:
-    return f"{size_bytes / 1e9:.3f} GB" if size_bytes else "0"
+def _size(size_bytes: int) -> str:
+    return gigabytes(size_bytes) if size_bytes else "0"
 
 
 def failed_hosts(found: list[Row]) -> list[str]:

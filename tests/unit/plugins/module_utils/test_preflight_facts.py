@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 
 import pytest
+from hub_cache import NOW, K, snapshot
 
 from ansible_collections.preheat.fleet.plugins.module_utils import preflight_facts
 from ansible_collections.preheat.fleet.plugins.module_utils.preflight_engine import EngineError
@@ -21,6 +22,10 @@ def parameters(tmp_path, **changes):
         "blobs": [],
         "disk_needed_bytes": 0,
         "controller_time": None,
+        "budget_bytes": 0,
+        "keep": [],
+        "keep_used_within_seconds": 0,
+        "ignore_containers": [],
     }
     return dict(params, **changes)
 
@@ -50,6 +55,16 @@ def test_missing_bytes(tmp_path, there, blobs, needed, missing):
 def test_missing_bytes_without_a_cache(tmp_path):
     params = parameters(tmp_path, cache_dir=str(tmp_path / "none"), blobs=[{"etag": "a", "size": 9}])
     assert preflight_facts.missing_bytes(params) == 9
+
+
+def test_eviction(tmp_path, monkeypatch):
+    snapshot(tmp_path, "old/a", "a", {"a": 3})
+    snapshot(tmp_path, "new/b", "b", {"b": 2})
+    monkeypatch.setattr(preflight_facts.hf_use, "containers", lambda host, ignore: [])
+    wishes = parameters(tmp_path, keep=[{"repo_id": "new/b"}])
+    assert preflight_facts.eviction(wishes, NOW) is None
+    found = preflight_facts.eviction({**wishes, "budget_bytes": 100 * K}, NOW)
+    assert {name: size // K for name, size in found.items()} == {"size_bytes": 5, "evictable_bytes": 3}
 
 
 def test_disk_of_a_folder_that_is_not_there_yet(tmp_path):

@@ -63,7 +63,7 @@ def test_the_table():
     found = rows({"gpu1": [{**HELD, **SWARM}], "gpu10": [FAILED], "gpu2": None})
     assert warm_report.table(found) == [
         "host   model                  state                from Hub  from peers  seconds  MB/s  verified",
-        "gpu1   o/m@main cccccccccccc  fetched              0.250 GB    0.750 GB     20.0  50.0  size",
+        "gpu1   o/m@main cccccccccccc  fetched                0.2 GB      0.8 GB     20.0  50.0  size",
         "gpu10  o/x@main               failed (gated_repo)",
         "gpu2   -                      failed (lost)",
     ]
@@ -71,7 +71,7 @@ def test_the_table():
 
 def test_the_table_of_check_mode_has_no_rates():
     (line,) = warm_report.table(rows({"h": [{**HELD, **FETCHED}]}, check=True))[1:]
-    assert line.split() == ["h", "o/m@main", "cccccccccccc", "to", "fetch", "1.000", "GB", "size"]
+    assert line.split() == ["h", "o/m@main", "cccccccccccc", "to", "fetch", "1.0", "GB", "size"]
 
 
 def test_a_commit_is_said_once():
