@@ -198,8 +198,8 @@ def _check_disks(params, facts, findings):
             findings.problem(
                 variable,
                 folder,
-                f"{gigabytes(free)} {'can be' if evictable else 'are'} free where {gigabytes(total + margin)} are needed: "
-                f"{needed_for}, {gigabytes(margin)} in reserve",
+                f"{gigabytes(free)} {'can be' if evictable else 'are'} free where {gigabytes(total + margin)} are "
+                f"needed: {needed_for}, {gigabytes(margin)} in reserve",
                 "free some space, or name a folder on a larger disk",
             )
         else:
