@@ -102,6 +102,26 @@ def _commit_of(texts: list[str], repo: str) -> str | None:
     return commit if COMMIT.fullmatch(commit) else None
 
 
+def mark_mounts(mounted, texts) -> None:
+    """A server begins or ends: what it has mounted was used. mounted: (folder of the host, whether it may write).
+
+    Of a cache, which it reads, the snapshots that its command names; a folder of compiled kernels as a whole.
+    """
+    for folder, writable in mounted:
+        mark_used(folder, texts)
+        if writable:
+            with contextlib.suppress(OSError):
+                os.utime(folder)
+
+
+def mark_container(document: dict) -> None:
+    """The same for a container, as the engine's answer to inspect describes it."""
+    mounted = [
+        (mount["Source"], bool(mount.get("RW"))) for mount in document.get("Mounts") or [] if mount.get("Source")
+    ]
+    mark_mounts(mounted, container_of(document).texts)
+
+
 def mark_used(cache_dir: str, texts) -> None:
     """Set the time of the last access of all snapshots that a server's command names to now.
 

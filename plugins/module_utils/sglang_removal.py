@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 
-from ansible_collections.preheat.fleet.plugins.module_utils import sglang_log
+from ansible_collections.preheat.fleet.plugins.module_utils import hf_use, sglang_log
 from ansible_collections.preheat.fleet.plugins.module_utils.docker_client import MANAGED_LABEL, LaunchError
 
 
@@ -51,6 +51,7 @@ def _remove(client, containers, params):
         if after:
             exit_codes[name] = after["State"]["ExitCode"]
         client.remove(container["Id"])
+        hf_use.mark_container(container)
     result = {"exit_codes": exit_codes, "seconds": round(time.time() - begin, 3)}
     if params["return_log"]:
         result["log"] = sglang_log.cap("\n".join(logs))

@@ -11,6 +11,7 @@ import os
 import time
 
 from ansible_collections.preheat.fleet.plugins.module_utils import (
+    hf_use,
     sglang_container,
     sglang_disk_reads,
     sglang_jit_cache,
@@ -183,6 +184,7 @@ class Server:
             self.client.remove(existing["Id"])
         if self.jit_folder:
             os.makedirs(self.jit_folder, exist_ok=True)
+        hf_use.mark_mounts([(source, mode == "rw") for source, _target, mode in spec.mounts], spec.command(spec.port))
         self._watch(self._new_launch(spec))
 
     def _new_launch(self, spec):

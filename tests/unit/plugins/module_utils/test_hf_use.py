@@ -106,6 +106,21 @@ def test_a_launch_is_a_use_of_what_it_names(tmp_path):
     assert used(tmp_path)["c"] >= begin - 1
 
 
+@pytest.mark.usefixtures("past")
+def test_the_removal_of_a_server_is_a_use(tmp_path):
+    snapshot(tmp_path / "hub", "o/m", "a", {"a": 1}, days=10)
+    for name in ("jit", "other"):
+        (tmp_path / name).mkdir()
+        os.utime(tmp_path / name, (0, 0))
+    begin = time.time()
+    mounted = [("hub", False), ("jit", True), ("other", False), ("gone", True)]
+    mounts = [{"Source": str(tmp_path / name), "RW": writable} for name, writable in mounted]
+    hf_use.mark_container({**document(), "Mounts": [*mounts, {"Type": "tmpfs"}]})
+    assert used(tmp_path / "hub")["a"] >= begin - 1
+    assert (tmp_path / "jit").stat().st_mtime >= begin - 1
+    assert (tmp_path / "other").stat().st_mtime == 0
+
+
 def test_files_of_others_do_not_stop_a_launch(tmp_path, monkeypatch):
     snapshot(tmp_path, "o/m", "a", {"a": 1})
 
