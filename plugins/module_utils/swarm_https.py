@@ -52,7 +52,7 @@ def contexts(identity: str, folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContex
     try:
         with os.fdopen(descriptor, "w") as stream:
             stream.write(identity)
-        return tuple(_context(kind, name, identity) for kind in (ssl.PROTOCOL_TLS_SERVER, ssl.PROTOCOL_TLS_CLIENT))
+        return _context(ssl.PROTOCOL_TLS_SERVER, name, identity), _context(ssl.PROTOCOL_TLS_CLIENT, name, identity)
     finally:
         os.unlink(name)
 
