@@ -149,7 +149,7 @@ def _flush(container, port):
 
 def _measure(container, params, command):
     begin = time.monotonic()
-    exit_code, output, problems = container.execute(command)
+    exit_code, output, problems = container.execute(bench_command.with_imports_done(command))
     if exit_code == 0:
         return
     text = output + problems

@@ -62,6 +62,13 @@ def test_variants(params, present, absent):
     assert absent not in argv
 
 
+def test_the_command_that_imports_once_has_the_same_arguments():
+    warm = bench_command.with_imports_done(command())
+    assert warm[:5] == ["timeout", "--kill-after=10", "600", "python3", "-c"]
+    assert "def client(module, arguments" in warm[5]
+    assert warm[6:] == command()[5:]
+
+
 class _Server(BaseHTTPRequestHandler):
     """Answers each request with the next of C(replies): (status, body)."""
 
