@@ -20,9 +20,9 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).parent
-# What a launch is expected to take at most, with its play.
+# What a launch is expected to take at most, with its play. With cold JIT caches a model of 22.5 GB needed over 240 s.
 LAUNCH_SECONDS = 75
-JIT_COLD_SECONDS = 220
+JIT_COLD_SECONDS = 330
 
 
 def weight_files(cache: Path) -> list[Path]:
@@ -74,6 +74,7 @@ class Ladder:
         kept = self.out / f"{name}.json"
         if done.returncode or not kept.exists():
             print(f"{name} failed\n{done.stdout[-3000:]}{done.stderr[-2000:]}", flush=True)
+            self.note(name=name, rung=rung, way="preheat", ready_seconds=None, play_seconds=round(play_seconds, 3))
             self.remove(name)
             return
         result = json.loads(kept.read_text())

@@ -84,6 +84,11 @@ def test_real_logs(name, expected):
             1.0,
         ),
         (
+            "disk",
+            {"kv_cache": 1.2, "graph_capture": 14.3, "server_warmup": 1.2, "weights_load": 18.0},
+            1.0,
+        ),
+        (
             "bare-jit-cold",
             {"kv_cache": 1.19, "graph_capture": 66.13, "server_warmup": 9.9, "weights_load": 0.82},
             0.05,
