@@ -39,6 +39,7 @@ _WARM_BYTES_ADDED = 1 << 20
 _WARM_SHARE_ADDED = 0.01
 
 _DIGEST_DIGITS = 12
+_KEY = re.compile(r"[0-9a-f]{12}-[a-z0-9+-]+")
 
 
 def environment():
@@ -62,12 +63,22 @@ def gpu_slug(gpus, timeout_seconds=30, find=find_tool, run=run_tool, others=inve
     """
     if not gpus:
         return "cpu"
-    kinds = _nvidia_kinds(timeout_seconds, find, run)
-    if not kinds:
-        kinds = {name: gpu["name"] for gpu in others()["gpus"] for name in (str(gpu["index"]), gpu["uuid"])}
+    kinds = _kinds(timeout_seconds, find, run, others)
     wanted = [kinds[str(gpu)] for gpu in gpus if str(gpu) in kinds]
     names = sorted({_slug(kind) for kind in wanted or kinds.values() if kind})
     return "+".join(names) or "unknown-gpu"
+
+
+def kinds_of_host(timeout_seconds=30, find=find_tool, run=run_tool, others=inventory):
+    """Every kind of GPU that a server of this host may run on, as in gpu_slug: none, each alone, all together."""
+    names = sorted({_slug(kind) for kind in _kinds(timeout_seconds, find, run, others).values() if kind})
+    return sorted({"cpu", *names, "+".join(names) or "unknown-gpu"})
+
+
+def _kinds(timeout_seconds, find, run, others):
+    """{index and UUID: name and, where known, compute capability} of the GPUs of this host."""
+    nvidia = _nvidia_kinds(timeout_seconds, find, run)
+    return nvidia or {name: gpu["name"] for gpu in others()["gpus"] for name in (str(gpu["index"]), gpu["uuid"])}
 
 
 def _nvidia_kinds(timeout_seconds, find, run):
@@ -129,3 +140,18 @@ def state_of(files_before, bytes_before, files_added, bytes_added):
         return "cold"
     tolerated = min(_WARM_BYTES_ADDED, _WARM_SHARE_ADDED * bytes_before)
     return "warm" if not files_added or bytes_added <= tolerated else "partial"
+
+
+def is_key(name):
+    """Whether a name can be that of a folder: no path, and none of another layout."""
+    return bool(_KEY.fullmatch(name or ""))
+
+
+def folders(root):
+    """[{key, files, bytes}] of the folders under the root of the caches, those with files, by name."""
+    found = []
+    for name in sorted(os.listdir(root)) if os.path.isdir(root) else []:
+        sizes = [status.st_size for _path, status in kernel_files(os.path.join(root, name))]
+        if sizes and is_key(name):
+            found.append({"key": name, "files": len(sizes), "bytes": sum(sizes)})
+    return found
