@@ -16,28 +16,26 @@ from ansible import constants
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
+from ansible_collections.preheat.fleet.plugins.module_utils.hf_arguments import SNAPSHOT_ARGUMENTS
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_files import Selection
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_hub import HubError
 from ansible_collections.preheat.fleet.plugins.plugin_utils import swarm_identity, swarm_manifest
 from ansible_collections.preheat.fleet.plugins.plugin_utils.swarm_rendezvous import Rendezvous
-from ansible_collections.preheat.fleet.plugins.plugin_utils.swarm_worker import NoAgent, SwarmError, Worker
+from ansible_collections.preheat.fleet.plugins.plugin_utils.swarm_worker import (
+    JOIN_SECONDS,
+    NoAgent,
+    SwarmError,
+    Worker,
+)
 
 LEASE_SECONDS = 60
 PROGRESS_SECONDS = 5.0
 
 ARGUMENTS: dict[str, Any] = {
-    "repo_id": {"type": "str", "required": True},
+    **SNAPSHOT_ARGUMENTS,
+    "cache_dir": {"type": "str"},  # a path of the host, which must not be expanded here
     "revision": {"type": "str", "default": "main"},
-    "cache_dir": {"type": "str"},
-    "allow_patterns": {"type": "list", "elements": "str"},
-    "ignore_patterns": {"type": "list", "elements": "str"},
-    "allow_pickle": {"type": "bool", "default": False},
-    "token": {"type": "str", "no_log": True},
-    "endpoint": {"type": "str"},
-    "verify": {"type": "str", "choices": ["size", "full"], "default": "size"},
     "connections": {"type": "int", "default": 8},
-    "retries": {"type": "int", "default": 5},
-    "min_free_bytes": {"type": "int", "default": 1 << 30},
     "address": {"type": "str"},
     "port": {"type": "int", "default": 0},
     "upload_mb_per_second": {"type": "float", "default": 0},
@@ -47,6 +45,10 @@ ARGUMENTS: dict[str, Any] = {
 }
 # What all workers of a swarm agree on.
 COMMON = ("repo_id", "revision", "allow_patterns", "ignore_patterns", "allow_pickle", "endpoint")
+# What the host is told as it was given.
+SAME = (
+    "repo_id", "revision", "cache_dir", "verify", "connections", "retries", "min_free_bytes", "address", "port",
+)  # fmt: skip
 
 
 class ActionModule(ActionBase):
@@ -69,7 +71,20 @@ class ActionModule(ActionBase):
                 Display().vvv(error.details, host=self._vars["inventory_hostname"])
             return {"failed": True, "msg": str(error), "reason": error.reason, "remedy": error.remedy, **known}
         difference = report.pop("diff")
+        report.update(self._trust(report))
         return {**report, **known, **({"diff": difference} if self._task.diff else {})}
+
+    def _trust(self, report: dict[str, Any]) -> dict[str, Any]:
+        """What the files were checked against, said aloud if it was not the Hub's word of now."""
+        hosts = self._found.get("hosts")
+        if not hosts:
+            return {"listing_from": "hub"}
+        names = ", ".join(hosts[:3]) + (" and others" if hosts[3:] else "")
+        text = (
+            f"{self._found['warning']} Checked against the listing of commit {report['commit']} that was recorded on "
+            f"{names} earlier; a branch may have moved since."
+        )
+        return {"listing_from": "hosts", "warnings": [*report["warnings"], text]}
 
     def _hosts(self) -> list[str]:
         hosts = list(self._vars["ansible_play_batch"])
@@ -87,40 +102,57 @@ class ActionModule(ActionBase):
         name = hashlib.sha256(common.encode()).hexdigest()[:16]
         return Path(constants.DEFAULT_LOCAL_TMP) / f"preheat-swarm-{name}"
 
-    def _swarm(self) -> dict[str, Any]:
-        """What the first worker finds out for all: the manifest, or why there is none."""
+    def _ask_hub(self) -> dict[str, Any]:
+        """The manifest, or why there is none. One worker does it for all."""
         args = self._args
-        selection = Selection(args["allow_patterns"], args["ignore_patterns"], args["allow_pickle"])
         try:
-            manifest = swarm_manifest.resolve(
+            return swarm_manifest.resolve(
                 args["repo_id"],
                 args["revision"],
                 endpoint=args["endpoint"],
                 token=args["token"],
-                selection=selection,
+                selection=self._selection(),
                 retries=args["retries"],
             )
         except HubError as error:
-            return {"error": [error.reason, f"The controller asked: {error.message}", error.remedy]}
-        return {
-            "manifest": manifest,
-            "run": uuid.uuid4().hex,
-            "secret": uuid.uuid4().hex,
-            "identity": swarm_identity.make(),
-        }
+            return _as_dict(error)
+
+    def _selection(self) -> Selection:
+        return Selection(*(self._args[name] for name in ("allow_patterns", "ignore_patterns", "allow_pickle")))
+
+    def _manifest(self, meet: Rendezvous) -> dict[str, Any]:
+        """What the hosts are to hold: the Hub's word, and if it cannot be reached, what hosts have recorded of that."""
+        manifest = meet.once("manifest", self._ask_hub)
+        if manifest.get("reason") == "hub_unreachable":
+            try:
+                here = self._call({name: self._args[name] for name in SAME} | {"action": "recorded"})
+            except BaseException as error:
+                meet.say(gone=str(error) or type(error).__name__)
+                raise
+            said = meet.gather("recorded", here, JOIN_SECONDS)
+            manifest = meet.once("recorded", lambda: self._recorded(said, manifest))
+        if "reason" in manifest:
+            raise SwarmError(manifest["reason"], manifest["message"], manifest["remedy"])
+        return manifest
+
+    def _recorded(self, said: dict[str, dict[str, Any]], no_hub: dict[str, Any]) -> dict[str, Any]:
+        try:
+            found = swarm_manifest.recorded(said, self._args["repo_id"], self._selection())
+        except HubError as error:
+            return _as_dict(error)
+        return {**found, "warning": no_hub["message"]} if found else no_hub
 
     def _worker(self, meet: Rendezvous, hosts: int) -> Worker:
-        swarm = meet.once("swarm", self._swarm)
-        if "error" in swarm:
-            raise SwarmError(*swarm["error"])
+        own = meet.once(
+            "swarm", lambda: {"run": uuid.uuid4().hex, "secret": uuid.uuid4().hex, "identity": swarm_identity.make()}
+        )
         args = self._args
-        self._secrets = {name: swarm[name] for name in ("secret", "identity")}
-        same = ("repo_id", "revision", "verify", "connections", "retries", "min_free_bytes", "address", "port")
+        self._secrets = {name: own[name] for name in ("secret", "identity")}
+        self._found = self._manifest(meet)
         request = {
-            **{name: args[name] for name in same},
-            "cache_dir": args["cache_dir"],
+            **{name: args[name] for name in SAME},
             "candidates": self._candidates(),
-            "run": swarm["run"],
+            "run": own["run"],
             "upload_bytes_per_second": int(args["upload_mb_per_second"] * 1e6),
             "download_bytes_per_second": int(args["download_mb_per_second"] * 1e6),
             "torrent": args["transport"] == "auto",
@@ -129,7 +161,7 @@ class ActionModule(ActionBase):
         host = self._vars["inventory_hostname"]
         return Worker(
             meet,
-            swarm["manifest"],
+            {name: self._found[name] for name in ("commit", "listing", "paths")},
             self._call,
             request=request,
             token=args["token"],
@@ -164,3 +196,7 @@ class ActionModule(ActionBase):
             details = str(result.get("exception") or result.get("module_stderr") or "")
             raise SwarmError(result.get("reason", "module"), message, result.get("remedy", ""), details)
         return result["answer"]
+
+
+def _as_dict(error: HubError) -> dict[str, Any]:
+    return {"reason": error.reason, "message": f"The controller asked: {error.message}", "remedy": error.remedy}

@@ -19,7 +19,7 @@ from ansible_collections.preheat.fleet.plugins.module_utils.hf_cache import (
     RepoCache,
     default_cache_dir,
 )
-from ansible_collections.preheat.fleet.plugins.module_utils.hf_files import HubFile, Selection
+from ansible_collections.preheat.fleet.plugins.module_utils.hf_files import COMMIT, HubFile, Selection
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_hub import HubClient, HubError
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_snapshot import Done, Plan, Snapshot
 from ansible_collections.preheat.fleet.plugins.module_utils.swarm_agent import Agent
@@ -52,6 +52,17 @@ class Selected(Selection):
 
     def weights_left_out(self, _files: list[HubFile]) -> list[str]:
         return []
+
+
+def recorded(request: dict) -> dict:
+    """What this host knows of the Hub's listing from an earlier time: {commit, listing}; commit is null if
+    nothing. For a fleet that cannot ask the Hub."""
+    cache, revision = RepoCache(request["cache_dir"], request["repo_id"]), request["revision"]
+    commit = revision if COMMIT.fullmatch(revision) else cache.ref(revision)
+    listing = cache.listing(commit) if commit else None
+    if listing is None:
+        return {"commit": None, "listing": []}
+    return {"commit": commit, "listing": [dataclasses.asdict(file) for file in listing]}
 
 
 class Peer:
@@ -132,11 +143,13 @@ class Peer:
 
 
 def handle(request: dict) -> dict:
-    """{action: inspect|start|finish|stop|sync, ...}: see the classes and swarm_agent."""
+    """{action: recorded|inspect|start|finish|stop|sync, ...}: see above and swarm_agent."""
     request = {**request, "cache_dir": os.path.expanduser(request["cache_dir"] or default_cache_dir())}
     if request["action"] == "sync":
         path = swarm_control.socket_path(request["run"], request["cache_dir"])
         return swarm_control.ask(path, request["said"])
+    if request["action"] == "recorded":
+        return recorded(request)
     return getattr(Peer(request), request["action"])()
 
 

@@ -13,7 +13,8 @@ description:
   - Makes sure that one revision of a repo is in the Hugging Face cache of all hosts of the play, complete and verified,
     as M(preheat.fleet.hf_model) does for each host alone. The Hub is read once for all of them.
   - The controller asks the Hub for the commit and its files; sizes and hashes of that listing are what every host
-    checks its files against, wherever the bytes came from.
+    checks its files against, wherever the bytes came from. If the Hub cannot be reached, the listing is taken that
+    hosts of the play have recorded for O(revision), unless they contradict each other.
   - One host, the seed, reads the Hub file by file. Each file that is complete and right is shared at once with all
     hosts, and by them among each other, while the next one is on its way. What some host holds is not read from the
     Hub.
@@ -89,7 +90,7 @@ options:
     default: 120
   transport:
     description:
-      - V(auto) shares pieces over BitTorrent between hosts that have libtorrent, and whole files over HTTPS with others.
+      - V(auto) shares pieces over BitTorrent between hosts that have libtorrent, whole files over HTTPS with others.
       - V(https) does without libtorrent on all hosts, for instance where a network forbids BitTorrent. It takes longer.
     type: str
     choices: [auto, https]
@@ -126,6 +127,13 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+listing_from:
+  description:
+    - What the files were checked against. V(hub), the listing that the controller asked for; V(hosts), one that hosts
+      of the play had recorded earlier, because the Hub could not be reached, which a warning says, too.
+  returned: success
+  type: str
+  sample: hub
 bytes_from_hub:
   description: What this host read from the Hub.
   returned: success, not in check mode

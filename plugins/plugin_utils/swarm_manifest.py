@@ -5,10 +5,11 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_files import HubFile, Selection
-from ansible_collections.preheat.fleet.plugins.module_utils.hf_hub import HubClient
+from ansible_collections.preheat.fleet.plugins.module_utils.hf_hub import HubClient, HubError
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_tree import COMMIT, check_names, select
 
 
@@ -32,6 +33,45 @@ def resolve(
         "listing": [dataclasses.asdict(file) for file in listing],
         "paths": [file.path for file in chosen],
     }
+
+
+def recorded(said: dict[str, dict[str, Any]], repo_id: str, selection: Selection) -> dict[str, Any] | None:
+    """The manifest from what hosts have recorded of the Hub, where that cannot be asked: see swarm_peer.recorded().
+
+    With hosts, the names of those that have recorded it; None if none has. Raises HubError where they contradict each
+    other: which of them is right, only the Hub could say.
+    """
+    knowing = {host: facts for host, facts in said.items() if facts["commit"]}
+    if not knowing:
+        return None
+    first, facts = next(iter(knowing.items()))
+    listing = [HubFile(**entry) for entry in facts["listing"]]
+    for host, other in knowing.items():
+        if other["commit"] != facts["commit"]:
+            raise HubError(
+                "hub_unreachable",
+                f"The Hub cannot be asked, and {first} has commit {facts['commit']}, but {host} {other['commit']}.",
+                "Name the commit as revision.",
+            )
+        if _bytes_of(HubFile(**entry) for entry in other["listing"]) != _bytes_of(listing):
+            raise HubError(
+                "hub_unreachable",
+                f"The Hub cannot be asked, and {first} and {host} have recorded different files for the same commit "
+                f"{facts['commit']}.",
+                f"Remove trees/{facts['commit']}.json from the cache of the one that was altered, or connect the "
+                "controller to the Hub.",
+            )
+    chosen = select(repo_id, listing, selection)
+    return {
+        "commit": facts["commit"],
+        "listing": [dataclasses.asdict(file) for file in listing],
+        "paths": [file.path for file in chosen],
+        "hosts": sorted(knowing),
+    }
+
+
+def _bytes_of(listing: Iterable[HubFile]) -> set[tuple[str, int, str]]:
+    return {(file.path, file.size, file.etag) for file in listing}
 
 
 def sizes(manifest: dict[str, Any]) -> dict[str, int]:

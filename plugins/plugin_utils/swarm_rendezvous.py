@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+GATHER_SECONDS = 0.1
 STALE_SECONDS = 20.0  # without a heartbeat, a host counts as gone until the next
 
 
@@ -43,6 +44,19 @@ class Rendezvous:
             if not path.exists():
                 _write(path, json.dumps(make()).encode())
             return json.loads(path.read_text())
+
+    def gather(self, name: str, facts: dict[str, Any], seconds: float) -> dict[str, dict[str, Any]]:
+        """{host: facts}, once all hosts that are not gone have said theirs, or seconds have passed."""
+        folder = self._folder / name
+        folder.mkdir(mode=0o700, exist_ok=True)
+        _write(folder / self._member(self.host).name, json.dumps(facts).encode())
+        until = time.monotonic() + seconds
+        while True:
+            paths = {host: folder / self._member(host).name for host in self.hosts}
+            said = {host: path for host, path in paths.items() if path.exists()}
+            if set(self.hosts) <= {*said, *self.gone()} or time.monotonic() > until:
+                return {host: json.loads(path.read_bytes()) for host, path in said.items()}
+            time.sleep(GATHER_SECONDS)
 
     # members
 

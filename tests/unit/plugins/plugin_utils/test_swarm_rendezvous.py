@@ -69,6 +69,24 @@ def test_the_first_makes_it_for_all(meet):
     assert results == [{"by": made[0]}] * 3
 
 
+def test_facts_are_gathered_from_all_that_are_not_gone(meet):
+    meet["c"].say(gone="unreachable")
+    results = {}
+    threads = [
+        threading.Thread(target=lambda host=host: results.update({host: meet[host].gather("x", {"of": host}, 20)}))
+        for host in ("a", "b")
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert list(results.values()) == [{"a": {"of": "a"}, "b": {"of": "b"}}] * 2
+
+
+def test_who_does_not_come_is_not_waited_for_for_ever(meet):
+    assert meet["a"].gather("x", {"of": "a"}, 0) == {"a": {"of": "a"}}
+
+
 def test_the_seed_stays_until_it_is_gone_or_cannot_read_the_hub(meet):
     for host in HOSTS:
         meet[host].say(have=[])
