@@ -30,6 +30,7 @@ ARGUMENTS: dict[str, Any] = {
     "jit_cache_dir": {"type": "str"},
     "endpoint": {"type": "str"},
     "gpu_access": {"type": "str", "default": "auto"},
+    "facts_file": {"type": "str"},
     "preload": {"type": "bool", "default": False},
     "preload_budget_bytes": {"type": "int", "default": 0},
     "ready_timeout_seconds": {"type": "int", "required": True},

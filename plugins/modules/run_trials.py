@@ -51,6 +51,9 @@ options:
     description: How containers get their GPUs, see M(preheat.fleet.sglang_server).
     type: str
     default: auto
+  facts_file:
+    description: File on the hosts in which launches are noted, see M(preheat.fleet.sglang_server).
+    type: str
   preload:
     description: Bring the weights into the page cache before each launch, see M(preheat.fleet.page_cache).
     type: bool

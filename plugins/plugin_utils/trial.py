@@ -146,6 +146,7 @@ class Trial:
             "gpu_access": self.settings["gpu_access"] if self.member["gpus"] else "none",
             "labels": {**slot_labels(self.plan["name"], self.slot["name"]), "preheat.trial": str(self.claim["number"])},
             "docker_host": self.settings["docker_host"],
+            "facts_file": self.settings.get("facts_file"),
             "ready_timeout_seconds": self.settings["ready_timeout_seconds"],
         }
         result, launched, cache = self._start_and_watch(args)
