@@ -184,6 +184,11 @@ options:
       - The log of a launch that failed is always returned.
     type: bool
     default: false
+  facts_file:
+    description:
+      - File of local facts (M(preheat.fleet.host_facts)) in which a launch is noted, the last five are kept.
+      - Without it, or where it cannot be written, launches are not noted.
+    type: path
 seealso:
   - module: preheat.fleet.hf_model
   - module: preheat.fleet.sglang_benchmark
@@ -381,6 +386,7 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
+from ansible_collections.preheat.fleet.plugins.module_utils import local_facts
 from ansible_collections.preheat.fleet.plugins.module_utils.docker_client import (
     DOCKER_IMPORT_ERROR,
     ENGINE_ERRORS,
@@ -435,6 +441,7 @@ def argument_spec():
         "return_log": {"type": "bool", "default": False},
         "docker_host": {"type": "str", "default": "unix:///var/run/docker.sock"},
         "docker_timeout_seconds": {"type": "int", "default": 120},
+        "facts_file": {"type": "path"},
     }
 
 
@@ -488,6 +495,17 @@ def run(module, launch_start):
     return report
 
 
+def note_launch(module, result, launch_start):
+    """A launch is a fact about the host; that it cannot be written is no reason to fail."""
+    path = module.params["facts_file"]
+    if not path or not result.get("phases"):
+        return
+    try:
+        local_facts.note(path, lambda facts: local_facts.with_launch(facts, result, launch_start))
+    except OSError as error:
+        module.warn(f"The launch was not noted in facts_file {path}: {error}")
+
+
 def main():
     launch_start = time.time()
     module = AnsibleModule(
@@ -507,6 +525,7 @@ def main():
             exception=DOCKER_IMPORT_ERROR,
         )
     result = dict(run(module, launch_start), invocation=invocation)
+    note_launch(module, result, launch_start)
     if "error" in result:
         error = result["error"]
         module.fail_json(msg=f"{error['message'].rstrip('.')}. {error['remedy']}", **result)
