@@ -129,6 +129,10 @@ class DockerClient:
     def engine_version(self):
         return self.api.version()["Version"]
 
+    def architecture(self):
+        """As registries name it: amd64, arm64."""
+        return self.api.version()["Arch"]
+
     def info(self):
         return self.api.info()
 

@@ -56,6 +56,11 @@ def explain(message):
     return "pull_failed", _OTHERWISE
 
 
+def remedy_for(reason):
+    """The remedy of a reason that explain() gives."""
+    return next((remedy for known, _pattern, remedy in _CAUSES if known == reason), _OTHERWISE)
+
+
 class Progress:
     """Follows the events of one pull. phases() is C(download), up to the last byte, and C(extract), the rest."""
 

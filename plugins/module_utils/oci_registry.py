@@ -245,7 +245,7 @@ def explain(error, endpoint, what):
 
 
 def first_answer(reference, engine_info, login, architecture):
-    """(endpoint, image) of the first endpoint that knows the image. Raises the last one's RegistryError."""
+    """(endpoint, image) of the first endpoint that knows an image. Raises the last one's RegistryError."""
     for endpoint in endpoints(reference, engine_info):
         try:
             registry = Registry(endpoint, reference.repository, login)

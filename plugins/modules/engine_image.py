@@ -47,8 +47,6 @@ options:
       - File on the host that C(docker save) wrote. It keeps the image's id, not the registry's digest; so O(digest) is
         that id here.
     type: path
-  docker_timeout_seconds:
-    default: 600
 seealso:
   - module: preheat.fleet.engine_image_swarm
   - module: preheat.fleet.sglang_server
@@ -140,63 +138,30 @@ remedy:
   sample: Log in on this host ('docker login').
 """
 
-from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.preheat.fleet.plugins.module_utils.docker_client import (
-    DOCKER_IMPORT_ERROR,
-    ENGINE_ERRORS,
-    DockerClient,
-    LaunchError,
-    engine_unreachable,
-)
 from ansible_collections.preheat.fleet.plugins.module_utils.engine_image import EngineImage
-
-
-def argument_spec():
-    return {
-        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-        "image": {"type": "str", "required": True},
-        "digest": {"type": "str"},
-        "pull": {"type": "str", "choices": ["missing", "never", "always"], "default": "missing"},
-        "layout": {"type": "path"},
-        "archive": {"type": "path"},
-        "registry_username": {"type": "str"},
-        "registry_password": {"type": "str", "no_log": True},
-        "docker_host": {"type": "str", "default": "unix:///var/run/docker.sock"},
-        "docker_timeout_seconds": {"type": "int", "default": 600},
-    }
-
-
-def run(params, check_mode):
-    """The result of the module. Raises LaunchError."""
-    try:
-        client = DockerClient(params["docker_host"], params["docker_timeout_seconds"])
-        image = EngineImage(client, params, check_mode)
-        return image.ensure() if params["state"] == "present" else image.remove()
-    except ENGINE_ERRORS as error:
-        raise engine_unreachable(params["docker_host"], error) from error
+from ansible_collections.preheat.fleet.plugins.module_utils.engine_image_module import COMMON_ARGUMENTS, end
 
 
 def main():
     module = AnsibleModule(
-        argument_spec=argument_spec(),
+        argument_spec={
+            **COMMON_ARGUMENTS,
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "layout": {"type": "path"},
+            "archive": {"type": "path"},
+        },
         mutually_exclusive=[("layout", "archive")],
         required_together=[("registry_username", "registry_password")],
         supports_check_mode=True,
     )
-    if DOCKER_IMPORT_ERROR:
-        reason = "to talk to the Docker engine"
-        module.fail_json(msg=missing_required_lib("docker >= 7.1", reason=reason), exception=DOCKER_IMPORT_ERROR)
-    try:
-        result = run(module.params, module.check_mode)
-    except LaunchError as error:
-        module.fail_json(
-            msg=f"{error.message.rstrip('.')}. {error.remedy}",
-            reason=getattr(error, "reason", error.error_class),
-            message=error.message,
-            remedy=error.remedy,
-        )
-    module.exit_json(**result)
+
+    def work(client):
+        image = EngineImage(client, module.params, module.check_mode)
+        return image.ensure() if module.params["state"] == "present" else image.remove()
+
+    end(module, work)
 
 
 if __name__ == "__main__":
