@@ -9,7 +9,7 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.preheat.fleet.plugins.plugin_utils import sweep_plan, sweep_space
+from ansible_collections.preheat.fleet.plugins.plugin_utils import sweep_plan, sweep_search
 from ansible_collections.preheat.fleet.plugins.plugin_utils.problems import (
     Problem,
     format_problems,
@@ -64,14 +64,17 @@ class ActionModule(ActionBase):
     ) -> list[Problem]:
         """Put points and slots into the plan."""
         size = slot_gpus or min([plan["gpus_most"], *(len(found) for found in gpus.values())])
-        feasible, infeasible = sweep_space.admit(plan["server"], size)
+        server, search = plan["server"], plan["search"]
+        feasible, infeasible = sweep_search.planned(server, search, size)
         plan["slot_gpus"] = size
         plan["feasible"], plan["infeasible"] = feasible, infeasible
-        plan["launches"] = len(feasible)
+        adaptive = search["sampler"] in sweep_search.ADAPTIVE
+        plan["launches"] = search["trials"] if adaptive else len(feasible)
+        # What the report counts as left over if it has no record; what an adaptive sampler never asked for is not.
+        plan["points"] = 0 if adaptive else len(feasible) + len(infeasible)
         plan["slots"] = sweep_plan.slots(gpus, size, cpu_slots)
         found = sweep_plan.unequal_gpus(gpus) if size else []
-        if not feasible:
-            reasons = "; ".join(sorted({point["reason"] for point in infeasible}))
+        if reasons := "; ".join(sweep_search.reasons_against_all(server, search, size)):
             remedy = "Widen sweep_server.space or loosen sweep_server.where."
             found.append(problem("sweep_server", plan["server"], f"leaves no point to launch: {reasons}.", remedy))
         if not plan["slots"]:

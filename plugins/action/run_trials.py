@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from typing import Any
 
@@ -74,8 +75,9 @@ class ActionModule(ActionBase):
             say = self._sayer(claim)
             say(f"begins with {claim['params'] or 'the base configuration'}")
             run = trial.Trial(
-                plan=plan, claim=claim, slot=slot, settings=settings, versions=versions, call=self._call, say=say
-            )
+                plan=plan, claim=claim, slot=slot, settings=settings, versions=versions, call=self._call, say=say,
+                prune=functools.partial(study.should_prune, claim),
+            )  # fmt: skip
             try:
                 record = run.run()
             except AnsibleConnectionFailure as exc:

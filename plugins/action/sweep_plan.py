@@ -13,7 +13,12 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.preheat.fleet.plugins.module_utils import hf_tree
-from ansible_collections.preheat.fleet.plugins.plugin_utils import sweep_plan, sweep_space, sweep_workloads
+from ansible_collections.preheat.fleet.plugins.plugin_utils import (
+    sweep_plan,
+    sweep_search,
+    sweep_space,
+    sweep_workloads,
+)
 from ansible_collections.preheat.fleet.plugins.plugin_utils.problems import Problem, problem
 
 
@@ -59,14 +64,21 @@ class ActionModule(ActionBase):
         return {"changed": False, "plan": plan, "problems": problems}
 
     def _plan(self, sweep: dict[str, Any], host_variables: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
-        points = sweep_space.grid(sweep["server"])
+        server, search = sweep["server"], sweep["search"]
+        sweep = {**sweep, "workloads": sweep_workloads.resolved(sweep["workloads"], sweep["slo"])}
+        gpus = sweep_space.gpu_counts(server)
         plan = {
-            **{key: sweep[key] for key in ("name", "model", "image", "server", "workloads", "objective", "slo")},
-            "environment": sweep["server"].get("environment") or {},
-            "workload_points": sweep_workloads.workload_points(sweep["workloads"]),
-            "gpus_least": min(point["gpus"] for point in points),
-            "gpus_most": max(point["gpus"] for point in points),
-            "points": len(points),
+            **{
+                key: sweep[key]
+                for key in ("name", "model", "image", "server", "workloads", "search", "objective", "slo")
+            },
+            "environment": server.get("environment") or {},
+            "workload_points": sweep_plan.repeated(
+                sweep_workloads.workload_points(sweep["workloads"]), search["repeats"]
+            ),
+            "gpus_least": gpus[0],
+            "gpus_most": gpus[-1],
+            "points": search["trials"] or len(sweep_search.known_points(server, search)),
             "sweep_dir": str(Path(sweep["results_dir"]).expanduser().resolve() / sweep["name"]),
         }
         earlier_file = Path(plan["sweep_dir"]) / "sweep.json"

@@ -9,7 +9,7 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.preheat.fleet.plugins.plugin_utils.study import open_study
+from ansible_collections.preheat.fleet.plugins.plugin_utils.study_journal import open_study
 
 
 class ActionModule(ActionBase):

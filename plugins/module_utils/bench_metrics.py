@@ -20,8 +20,12 @@ PER_GPU = "_per_gpu"
 
 # What one run of the benchmark can report.
 MEASURED = RATES + LATENCY_METRICS + ("concurrency_mean", "duration_seconds")
+# Requests that meet every SLO on a request's own times: known only with the SLOs (plugin_utils.goodput).
+GOODPUT = "goodput_requests_per_second"
+# The largest load that meets the limits of a workload with find_max, by the kind of load.
+FOUND = {"max_concurrency": "concurrency", "max_request_rate": "request_rate"}
 # What an objective or an SLO can name: the same, and the rates for each GPU.
-NAMES = MEASURED + tuple(name + PER_GPU for name in RATES)
+NAMES = (*MEASURED, GOODPUT, *FOUND, *(name + PER_GPU for name in (*RATES, GOODPUT, *FOUND)))
 
 
 def natural_direction(name):

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -18,8 +19,8 @@ SCHEMA_VERSION = 1
 STATUSES = ("complete", "failed", "pruned", "infeasible")
 PHASES = (
     "model_fetch",
-    "image_pull",
     "weights_preload",
+    "image_pull",
     "container_create",
     "engine_start",
     "weights_load",
@@ -31,13 +32,18 @@ PHASES = (
     "teardown",
     "unattributed",
 )
+# What a trial is for: points of the search, and the baseline again to measure the hosts.
+KINDS = ("search", "baseline", "enqueued", "control")
 RECORD_FILE = "trial.json"
+# What a number was given to, written when it is claimed for the first time.
+POINT_FILE = "point.json"
 
 # Every field of a record with the value of a trial of which nothing is known yet, in the order they are written.
 _FIELDS: dict[str, Any] = {
     "schema_version": SCHEMA_VERSION,
     "sweep": "",
     "number": 0,
+    "kind": "search",
     "attempt": 1,
     "params": {},
     "server_parameters": {},
@@ -56,14 +62,14 @@ _FIELDS: dict[str, Any] = {
     "cache": {
         "weights_rung": None,
         "resident_fraction_before": None,
+        "resident_fraction_after": None,
+        "disk_read_bytes": None,
         "jit": None,
         "hub_bytes": None,
     },
     "workloads": [],
     "objective": None,
     "slo": [],
-        "resident_fraction_after": None,
-        "disk_read_bytes": None,
     "eligible": False,
     "ineligible_reasons": [],
 }
@@ -176,7 +182,7 @@ def write_trial(
     folder = trial_dir(sweep_dir, record["number"])
     _make_durable_folder(folder)
     for name, content in (files or {}).items():
-        if name != os.path.basename(name) or name in ("", ".", "..", RECORD_FILE):
+        if name != os.path.basename(name) or name in ("", ".", "..", RECORD_FILE, POINT_FILE):
             raise RecordError(
                 f"{name!r} cannot lie beside the record of trial {record['number']}: give a plain file name."
             )
@@ -184,6 +190,22 @@ def write_trial(
     path = folder / RECORD_FILE
     write_durably(path, json.dumps(strict, indent=1, allow_nan=False) + "\n")
     return path
+
+
+def write_point(sweep_dir: str | os.PathLike[str], point: Mapping[str, Any]) -> None:
+    """Pin a point to its number, durably, before anything is done for it; a rerun gives it no other."""
+    folder = trial_dir(sweep_dir, point["number"])
+    _make_durable_folder(folder)
+    write_durably(folder / POINT_FILE, json.dumps(point) + "\n")
+
+
+def load_points(sweep_dir: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """The points that have a number, whether their trials have ended or not. What cannot be read was never begun."""
+    loaded = []
+    for path in sorted(trials_dir(sweep_dir).glob(f"*/{POINT_FILE}")):
+        with contextlib.suppress(OSError, ValueError):
+            loaded.append(json.loads(path.read_text(encoding="utf-8")))
+    return loaded
 
 
 def load_trials(sweep_dir: str | os.PathLike[str]) -> list[dict[str, Any]]:

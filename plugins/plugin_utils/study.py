@@ -1,94 +1,67 @@
 # Copyright (c) 2026, The preheat maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The study of a sweep: Optuna's, in a journal that is derived from the trials' records.
+"""The study of a sweep: Optuna's. Slots claim trials from it and tell how they ended.
 
-Records are the truth (``trials/NNNN/trial.json``, written durably before anything else is told). The journal is the
-queue that the slots of one run claim from; every run builds it anew from the records, so that neither a killed
-controller nor a torn journal can lose or double a trial.
+A claim pins its point to its number first (``trials/NNNN/point.json``), so that a rerun finishes what was under way, by
+the same number. The journal behind it is made by ``study_journal``.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
-import logging
 import os
-import socket
-import subprocess
-from collections.abc import Mapping
+import time
 from pathlib import Path
 from typing import Any
 
-from ansible.errors import AnsibleError
-
-from ansible_collections.preheat.fleet.plugins.plugin_utils import records, scoring
-from ansible_collections.preheat.fleet.plugins.plugin_utils.sweep_space import point_key
+from ansible_collections.preheat.fleet.plugins.plugin_utils import (
+    records,
+    scoring,
+    study_journal,
+    sweep_owner,
+    sweep_search,
+    sweep_space,
+)
+from ansible_collections.preheat.fleet.plugins.plugin_utils.sweep_owner import FileLock
 
 with contextlib.suppress(ImportError):  # named by sweep_plan before anything starts
     import optuna
-    from optuna.distributions import BaseDistribution, CategoricalDistribution
-    from optuna.storages.journal import JournalFileBackend, JournalStorage
-    from optuna.study import StudyDirection
-    from optuna.trial import FrozenTrial, TrialState, create_trial
-
-    optuna.logging.set_verbosity(logging.WARNING)
+    from optuna.trial import FrozenTrial, TrialState
 
 # A trial whose host was lost goes back into the queue this many times.
 MAX_ATTEMPTS = 3
-OWNER_FILE = "owner.json"
-
-
-class StudyError(AnsibleError):
-    """The sweep's folder cannot be used for a run."""
-
-
-class _FileLock:
-    """flock: unlike Optuna's lock files it is gone the moment its holder dies."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._stream: Any = None
-
-    def acquire(self) -> bool:
-        self._stream = open(self._path, "w")  # noqa: SIM115 - held until release
-        fcntl.flock(self._stream, fcntl.LOCK_EX)
-        return True
-
-    def release(self) -> None:
-        self._stream.close()
-
-
-def _journal(folder: Path) -> JournalStorage:
-    lock: Any = _FileLock(folder / "study.journal.lock")  # Optuna exports no class that it could be derived from
-    return JournalStorage(JournalFileBackend(str(folder / "study.journal"), lock_obj=lock))
 
 
 class SweepStudy:
     """Claim trials and tell their end; each slot's process opens its own."""
 
     def __init__(self, sweep_dir: str | Path, controller_pid: int | None = None) -> None:
-        folder = Path(sweep_dir)
-        self._owner_file = folder / OWNER_FILE
+        self._folder = Path(sweep_dir)
         self._controller_pid = controller_pid or os.getppid()
-        self._storage = _journal(folder)
-        self.study = optuna.load_study(study_name=folder.name, storage=self._storage)
+        self._storage = study_journal.journal(self._folder)
+        self._plan = json.loads((self._folder / "sweep.json").read_text())
+        self._search = study_journal.search_of(self._plan)
+        pruner = sweep_search.pruner_of(self._search)
+        self.study = optuna.load_study(study_name=self._folder.name, storage=self._storage, pruner=pruner)
 
     def claim(self, slot: str) -> dict[str, Any] | None:
-        """The next waiting point, now this slot's; None if none waits.
+        """The next point, now this slot's; None if none waits and none is to be asked for.
 
         A worker that outlived its controller claims nothing: the study may be another run's by now.
         """
-        if json.loads(self._owner_file.read_text())["pid"] != self._controller_pid:
-            raise StudyError(f"{self._owner_file}: another run of the sweep has taken over.")
-        for trial in self._trials(TrialState.WAITING):
-            # False when another slot was faster.
-            if self._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING):
-                self._storage.set_trial_user_attr(trial._trial_id, "slot", slot)
-                attrs = trial.user_attrs
-                return {**attrs["point"], "attempt": attrs["attempt"], "study_number": trial.number}
-        return None
+        with FileLock(self._folder / "claim.lock"):
+            sweep_owner.check_owned(self._folder, self._controller_pid)
+            if self._stopped():
+                return None
+            waiting = self._trials(TrialState.WAITING)
+            baseline = next((t for t in waiting if t.user_attrs["point"].get("kind") == "baseline"), None)
+            if baseline is None and (control := self._control(slot)):
+                return control
+            if waiting:
+                return self._take(baseline or waiting[0], slot)
+            return self._ask(slot) if self._search["sampler"] in sweep_search.ADAPTIVE else None
 
     def running(self) -> int:
         return len(self._trials(TrialState.RUNNING))
@@ -97,17 +70,37 @@ class SweepStudy:
         states = [trial.state for trial in self.study.get_trials(deepcopy=False)]
         return {state.name.lower(): states.count(state) for state in TrialState}
 
+    def should_prune(self, claim: dict[str, Any], record: dict[str, Any]) -> str | None:
+        """Why a trial need not go on after the workloads that its record has; None if it should."""
+        if self._search.get("pruner", "none") == "none" or claim.get("kind", "search") != "search":
+            return None
+        course = scoring.course(record, self._plan["objective"], self._plan.get("slo"))
+        name = record["workloads"][-1]["name"]
+        if course[-1] is None:
+            return f"no point of {name} meets every hard SLO"
+        running = next(t for t in self._trials(TrialState.RUNNING) if t.number == claim["study_number"])
+        trial = optuna.trial.Trial(self.study, running._trial_id)
+        trial.report(course[-1], len(course))
+        return f"after {name} it is worse than half of the trials before it" if trial.should_prune() else None
+
     def finish(self, claim: dict[str, Any], record: dict[str, Any]) -> None:
         """Tell the study how a recorded trial ended."""
-        state, value = _told(record)
-        self.study.tell(claim["study_number"], value, state=state)
+        running = next(t for t in self._trials(TrialState.RUNNING) if t.number == claim["study_number"])
+        told = study_journal.told_of(record, self._plan, taught=bool(running.params))
+        trial = optuna.trial.Trial(self.study, running._trial_id)
+        for name, amount in told["constraints"].items():
+            trial.set_constraint(name, amount)
+        trial.set_user_attr("score", scoring.score_of(record))
+        self.study.tell(claim["study_number"], told["values"], state=told["state"])
 
     def requeue(self, claim: dict[str, Any]) -> bool:
         """Give a claimed point back after its host was lost; False once it has had all its attempts."""
-        if claim["attempt"] >= MAX_ATTEMPTS:
+        if claim["attempt"] >= MAX_ATTEMPTS or claim.get("kind") == "control":  # which belongs to its host
             return False
         trial = next(t for t in self._trials(TrialState.RUNNING) if t.number == claim["study_number"])
-        self.study.add_trial(_trial(trial.user_attrs["point"], claim["attempt"] + 1, trial.distributions))
+        self.study.add_trial(
+            study_journal.trial_of(trial.user_attrs["point"], self._plan, attempt=claim["attempt"] + 1)
+        )
         self.study.tell(claim["study_number"], state=TrialState.FAIL)
         return True
 
@@ -118,121 +111,136 @@ class SweepStudy:
     def _trials(self, state: TrialState) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False, states=(state,))
 
+    def _launched(self) -> list[FrozenTrial]:
+        """All that have a point and a number: what waits, runs, and has ended. One entry for each attempt."""
+        return [trial for trial in self.study.get_trials(deepcopy=False) if "point" in trial.user_attrs]
 
-def open_study(
-    plan: dict[str, Any],
-    points: list[dict[str, Any]],
-    infeasible: list[dict[str, Any]],
-    retry_failed: bool = False,
-) -> dict[str, int]:
-    """Make the sweep's folder ready for a run; returns how many trials wait and how many are finished.
+    def _take(self, trial: FrozenTrial, slot: str) -> dict[str, Any]:
+        self._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
+        return self._begin(trial._trial_id, trial.number, trial.user_attrs["point"], slot, trial.user_attrs["attempt"])
 
-    Refuses while another controller runs this sweep. Infeasible points get their records here.
-    """
-    folder = Path(plan["sweep_dir"])
-    (folder / "trials").mkdir(parents=True, exist_ok=True)
-    _own(folder)
-    records.write_durably(folder / "sweep.json", json.dumps(plan, indent=1) + "\n")
-    done = {_key(record): record for record in records.load_trials(folder)}
-    number = max((record["number"] for record in done.values()), default=-1) + 1
-    for point in [*points, *infeasible]:
-        earlier = done.get(point["key"])
-        if earlier:
-            point["number"] = earlier["number"]
-        else:
-            point["number"], number = number, number + 1
-    for point in infeasible:
-        if point["key"] not in done:
-            record = _infeasible_record(plan, point)
-            records.write_trial(folder, record)
-            done[point["key"]] = record
+    def _begin(
+        self, trial_id: int, study_number: int, point: dict[str, Any], slot: str, attempt: int
+    ) -> dict[str, Any]:
+        records.write_point(self._folder, point)
+        self._storage.set_trial_user_attr(trial_id, "slot", slot)
+        self._storage.set_trial_user_attr(trial_id, "begun", time.time())
+        return {**point, "attempt": attempt, "study_number": study_number}
 
-    (folder / "study.journal").unlink(missing_ok=True)
-    direction = StudyDirection[scoring.direction_of(plan["objective"]).upper()]
-    study = optuna.create_study(study_name=folder.name, storage=_journal(folder), direction=direction)
-    distributions = _distributions(points)
-    for point in points:
-        earlier = done.get(point["key"])
-        if earlier and not (retry_failed and earlier["status"] == "failed") and earlier["status"] != "infeasible":
-            state, value = _told(earlier)
-            study.add_trial(_trial(point, earlier["attempt"], distributions, state, value))
-        else:
-            study.add_trial(_trial(point, 1, distributions))
-    return {"waiting": len(study.get_trials(states=(TrialState.WAITING,))), "recorded": len(done)}
+    def _begin_new(self, trial_id: int, point: dict[str, Any], slot: str) -> dict[str, Any]:
+        self._storage.set_trial_user_attr(trial_id, "point", point)
+        self._storage.set_trial_user_attr(trial_id, "attempt", 1)
+        return self._begin(trial_id, self._storage.get_trial(trial_id).number, point, slot, 1)
+
+    def _stopped(self) -> bool:
+        """Whether the search has ended for another reason than that nothing is left; that reason is kept."""
+        if self.study.user_attrs.get("stopped"):
+            return True
+        limit, patience = self._search.get("timeout_seconds"), self._search.get("patience")
+        if limit and time.time() - self.study.user_attrs["begun"] >= limit:
+            return self._stop(f"the time budget of {limit} s is spent")
+        if patience and self._since_best() >= patience:
+            return self._stop(f"no improvement in {patience} trials")
+        return False
+
+    def _stop(self, reason: str) -> bool:
+        self.study.set_user_attr("stopped", True)
+        self._say_stopped(reason)
+        return True
+
+    def _say_stopped(self, reason: str) -> None:
+        """For the report: nothing is left over where the search was ended on purpose."""
+        self._plan["stopped"] = reason
+        records.write_durably(self._folder / "sweep.json", json.dumps(self._plan, indent=1) + "\n")
+
+    def _since_best(self) -> int:
+        """How many trials, by their numbers, have ended since the best one; controls are none of the search."""
+        maximize = scoring.direction_of(self._plan["objective"]) == "maximize"
+        best: float | None = None
+        since = 0
+        ended = {t.user_attrs["point"]["number"]: t for t in self._launched() if "score" in t.user_attrs}
+        for _number, trial in sorted(ended.items()):
+            score = trial.user_attrs["score"]
+            if trial.user_attrs["point"].get("kind") == "control":
+                continue
+            if score is not None and (best is None or (score > best if maximize else score < best)):
+                best, since = score, 0
+            else:
+                since += 1
+        return since
+
+    def _next_number(self) -> int:
+        folders = [int(path.name) for path in records.trials_dir(self._folder).iterdir() if path.name.isdigit()]
+        return max([*folders, *(trial.user_attrs["point"]["number"] for trial in self._launched())], default=-1) + 1
+
+    def _control(self, slot: str) -> dict[str, Any] | None:
+        """The baseline again, where this host has not run it yet or not since ``control_every`` trials."""
+        every, baseline = self._search.get("control_every") or 0, self._plan.get("baseline")
+        if not every or not baseline:
+            return None
+        host = _host(slot)
+        kinds = [
+            trial.user_attrs["point"].get("kind")
+            for trial in sorted(self._launched(), key=lambda trial: trial.user_attrs.get("begun", 0.0))
+            if _host(trial.user_attrs.get("slot")) == host
+        ]
+        measured = [index for index, kind in enumerate(kinds) if kind in ("baseline", "control")]
+        if measured and len(kinds) - 1 - measured[-1] < every:
+            return None
+        if not self._trials(TrialState.WAITING) and not self._wants_more():
+            return None  # no trial would follow
+        point = {**baseline, "kind": "control", "number": self._next_number()}
+        trial_id = self._storage.create_new_trial(self.study._study_id)  # ask() would hand out what waits
+        return self._begin_new(trial_id, point, slot)
+
+    def _wants_more(self) -> bool:
+        """Whether an adaptive sampler may still ask: ``trials`` counts points, not attempts, and no controls."""
+        numbers = {
+            trial.user_attrs["point"]["number"]
+            for trial in self._launched()
+            if trial.user_attrs["point"].get("kind") != "control" and "infeasible" not in trial.user_attrs
+        }
+        adaptive = self._search["sampler"] in sweep_search.ADAPTIVE and "exhausted" not in self.study.user_attrs
+        return adaptive and len(numbers) < self._search["trials"]
+
+    def _ask(self, slot: str) -> dict[str, Any] | None:
+        """A new point of the sampler's. What cannot be launched is recorded as infeasible and teaches the sampler;
+        a point that is there already teaches nothing twice. Neither counts as one of ``trials``.
+        """
+        if not self._wants_more():
+            return None
+        server, slot_gpus = self._plan["server"], self._plan["slot_gpus"]
+        known = {trial.user_attrs["point"]["key"] for trial in self._launched()}
+        for attempt in range(sweep_search.MAX_TRIES):
+            number = self._next_number()
+            self.study.sampler = sweep_search.sampler_of(self._search, server, number, attempt, self._infeasible())
+            trial = self.study.ask()
+            point = {"number": number, **sweep_space.make_point(server, sweep_search.suggest(trial, server))}
+            if point["key"] in known:
+                self.study.tell(trial, state=TrialState.FAIL)
+                continue
+            known.add(point["key"])
+            # What a sampler keeps beside its trials, such as the generation.
+            kept = self._storage.get_trial(trial._trial_id).system_attrs
+            point["sampler"] = {name: value for name, value in kept.items() if not name.startswith("tpe:")}
+            if reason := sweep_space.unfit(server, point, slot_gpus):
+                record = study_journal.infeasible_record(self._plan, {**point, "reason": reason})
+                records.write_point(self._folder, point)
+                records.write_trial(self._folder, record)
+                trial.set_user_attr("point", point)
+                told = study_journal.told_of(record, self._plan, taught=True)
+                trial.set_constraint("violation", told["constraints"]["violation"])
+                trial.set_user_attr("infeasible", True)
+                self.study.tell(trial, told["values"], state=told["state"])
+                continue
+            return self._begin_new(trial._trial_id, point, slot)
+        self._say_stopped(f"{self._search['sampler']} found no new point in {sweep_search.MAX_TRIES} tries")
+        self.study.set_user_attr("exhausted", True)
+        return None
+
+    def _infeasible(self) -> int:
+        return sum("infeasible" in trial.user_attrs for trial in self._launched())
 
 
-def _infeasible_record(plan: dict[str, Any], point: dict[str, Any]) -> dict[str, Any]:
-    error = {"class": "infeasible", "message": point["reason"], "remedy": "", "phase": None}
-    return records.new_record(
-        sweep=plan["name"],
-        number=point["number"],
-        params=point["params"],
-        server_parameters=point["server_parameters"],
-        status="infeasible",
-        error=error,
-    )
-
-
-def _key(record: dict[str, Any]) -> str:
-    return point_key(record["server_parameters"])
-
-
-def _told(record: dict[str, Any]) -> tuple[TrialState, float | None]:
-    """How a recorded trial ended, as the study knows it: one that cannot win has failed."""
-    value = record["objective"]["value"] if record.get("eligible") and record.get("objective") else None
-    return (TrialState.FAIL if value is None else TrialState.COMPLETE), value
-
-
-def _scalar(value: Any) -> Any:
-    """Optuna's categories are scalars; lists and mappings travel as JSON."""
-    return value if value is None or isinstance(value, (bool, int, float, str)) else json.dumps(value, sort_keys=True)
-
-
-def _distributions(points: list[dict[str, Any]]) -> dict[str, CategoricalDistribution]:
-    """Each parameter's values, all those that the sweep tries."""
-    choices: dict[str, dict[Any, None]] = {}
-    for point in points:
-        for name, value in point["params"].items():
-            choices.setdefault(name, {})[_scalar(value)] = None
-    return {name: CategoricalDistribution(list(values)) for name, values in choices.items()}
-
-
-def _trial(
-    point: dict[str, Any],
-    attempt: int,
-    distributions: Mapping[str, BaseDistribution],
-    state: TrialState | None = None,
-    value: float | None = None,
-) -> FrozenTrial:
-    """A trial for the study; without a state, one that waits."""
-    return create_trial(
-        state=TrialState.WAITING if state is None else state,
-        value=value,
-        params={name: _scalar(chosen) for name, chosen in point["params"].items()},
-        distributions={name: distributions[name] for name in point["params"]},
-        user_attrs={"point": point, "attempt": attempt},
-    )
-
-
-def _own(folder: Path) -> None:
-    """Make this run of ansible-playbook the only one that drives the sweep."""
-    file = folder / OWNER_FILE
-    pid = os.getppid()
-    me = {"controller": socket.gethostname(), "pid": pid, "started": _process_start(pid)}
-    with contextlib.suppress(FileNotFoundError):
-        owner = json.loads(file.read_text())
-        same_machine = owner["controller"] == me["controller"]
-        alive = not same_machine or _process_start(owner["pid"]) == owner["started"]
-        if alive and owner != me:
-            where = "" if same_machine else f" on {owner['controller']} (if that one is gone, delete {file})"
-            raise StudyError(
-                f"sweep_name = {folder.name!r}: another controller (process {owner['pid']}{where}) runs this sweep. "
-                "Wait for it, or choose another sweep_name."
-            )
-    records.write_durably(file, json.dumps(me) + "\n")
-
-
-def _process_start(pid: int) -> str:
-    """When a process began, so that a reused number is not taken for it; empty if it is gone."""
-    shown = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
-    return shown.stdout.strip()
+def _host(slot: str | None) -> str:
+    return (slot or "").rpartition("/")[0]

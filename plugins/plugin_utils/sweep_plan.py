@@ -18,11 +18,14 @@ from typing import Any
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
-from ansible_collections.preheat.fleet.plugins.plugin_utils import libraries
+from ansible_collections.preheat.fleet.plugins.plugin_utils import libraries, sweep_search
 from ansible_collections.preheat.fleet.plugins.plugin_utils.problems import Problem, did_you_mean, problem
-from ansible_collections.preheat.fleet.plugins.plugin_utils.sweep_objective import check_objective, check_slo
-from ansible_collections.preheat.fleet.plugins.plugin_utils.sweep_space import check_space
-from ansible_collections.preheat.fleet.plugins.plugin_utils.sweep_workloads import check_workloads
+from ansible_collections.preheat.fleet.plugins.plugin_utils.sweep_objective import (
+    check_goodput,
+    check_objective,
+    check_slo,
+)
+from ansible_collections.preheat.fleet.plugins.plugin_utils.sweep_workloads import check_limits, check_workloads
 
 ROLES = Path(__file__).parents[2] / "roles"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
@@ -98,11 +101,29 @@ def check_sweep(sweep: dict[str, Any]) -> list[Problem]:
         found.append(
             problem("sweep_name", sweep["name"], "cannot be a folder's name.", "Use letters, digits, '.', '_', '-'.")
         )
-    found += check_space(sweep["server"])
-    found += check_workloads(sweep["workloads"])
-    found += check_objective(sweep["objective"])
-    found += check_slo(sweep["slo"])
+    workloads = check_workloads(sweep["workloads"])
+    found += workloads
+    objective, slo = check_objective(sweep["objective"]), check_slo(sweep["slo"])
+    found += objective + slo
+    if not objective and not slo:
+        found += check_goodput(sweep["objective"], sweep["slo"])
+    if not objective and not slo and not workloads:
+        found += check_limits(sweep["workloads"], sweep["objective"], sweep["slo"])
+    found += sweep_search.check(sweep["server"], sweep["search"], 1 + len(sweep["objective"].get("also") or []))
     return found
+
+
+def repeated(points: list[dict[str, Any]], repeats: int) -> list[dict[str, Any]]:
+    """Every workload point ``repeats`` times on the same launch, one round after the other, each with its own prompts.
+
+    A round is a measurement of all that the objective needs, so that drift within a launch shows as noise between
+    rounds. Further rounds have ``~2``, ``~3``... behind the point's label.
+    """
+    return [
+        {**point, "point": f"{point['point']}~{index + 1}" if index else point["point"], "seed": point["seed"] + index}
+        for index in range(repeats)
+        for point in points
+    ]
 
 
 def same_sweep(plan: dict[str, Any], earlier: dict[str, Any]) -> list[Problem]:

@@ -1,153 +1,194 @@
 # Copyright (c) 2026, The preheat maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The search space of a sweep: from ``sweep_server`` to the list of points that will be launched.
+"""The search space of a sweep: what ``sweep_server`` means, its points, and which of them are never launched.
 
 Pure functions on plain data; no Ansible, no I/O.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
-import itertools
 import json
 import math
-import re
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
 from jinja2 import StrictUndefined, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from ansible_collections.preheat.fleet.plugins.module_utils.sglang_container import check_environment
-from ansible_collections.preheat.fleet.plugins.module_utils.sglang_flags import flag_arguments
-from ansible_collections.preheat.fleet.plugins.plugin_utils.problems import Problem, did_you_mean, problem
-
 MAX_POINTS = 10_000
-_FLAG = re.compile(r"[a-z][a-z0-9_]*\Z")
-_RANGE_KEYS = {"low", "high", "step"}
-_SIZES = {
+_SHAPES = (
+    {"required": {"values"}, "optional": {"when"}},
+    {"required": {"low", "high"}, "optional": {"step", "log", "when"}},
+)
+SIZES = {
     "tp_size", "tensor_parallel_size", "pp_size", "pipeline_parallel_size", "dp_size", "data_parallel_size"
 }  # fmt: skip
-_JINJA = ImmutableSandboxedEnvironment(undefined=StrictUndefined)
+# All that the number of GPUs of a launch depends on.
+GPU_PARAMETERS = {*SIZES, "device", "enable_dp_attention"}
+JINJA = ImmutableSandboxedEnvironment(undefined=StrictUndefined)
 
 
-def check_space(server: dict[str, Any]) -> list[Problem]:
-    """Everything wrong with ``sweep_server`` that can be seen without a host."""
-    found = []
-    base, space = server.get("base") or {}, server.get("space") or {}
-    for name, value in base.items():
-        found += _check_flag(f"sweep_server.base.{name}", name, [value])
-    for name, choice in space.items():
-        found += _check_flag(f"sweep_server.space.{name}", name, choice if isinstance(choice, list) else [])
-    found += _check_environment(server.get("environment") or {})
-    for name in sorted(base.keys() & space.keys()):
-        found.append(
-            problem(f"sweep_server.base.{name}", base[name], "is in base and in space.", "Keep one of the two.")
-        )
-    for name, choice in space.items():
-        try:
-            values(choice)
-        except ValueError as exc:
-            remedy = "Give a list of values or {low, high, step}; a constant belongs in sweep_server.base."
-            found.append(problem(f"sweep_server.space.{name}", choice, str(exc), remedy))
-    for name in sorted(_SIZES & {*base, *space}):
-        for value in [base[name]] if name in base else [] if found else values(space[name]):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                part = "base" if name in base else "space"
-                variable = f"sweep_server.{part}.{name}"
-                found.append(problem(variable, value, "is not a number of GPUs.", "Give a whole number from 1."))
-    if found:
-        return found
-    count = math.prod(len(values(choice)) for choice in space.values())
-    if count > MAX_POINTS:
-        remedy = f"Narrow it to {MAX_POINTS} points or fewer."
-        return [problem("sweep_server.space", f"{count} points", "is too large for a grid.", remedy)]
-    return _check_where(server)
+def parse(choice: Any) -> dict[str, Any]:
+    """One dimension in full: ``{values, when}``, or ``{low, high, step, log, when}`` with ``step`` None if it has none.
+
+    A range is of whole numbers when its ends and its step are. Raises ValueError for what is no dimension.
+    """
+    if isinstance(choice, list):
+        choice = {"values": choice}
+    if not isinstance(choice, dict):
+        raise ValueError("is neither a list nor a range.")
+    shape = _SHAPES[0] if "values" in choice else _SHAPES[1]
+    if not shape["required"] <= choice.keys() <= shape["required"] | shape["optional"]:
+        needed, allowed = (", ".join(sorted(shape[kind])) for kind in ("required", "optional"))
+        raise ValueError(f"needs the keys {needed}, may have {allowed}, and no others.")
+    when = choice.get("when")
+    if when is not None and not isinstance(when, str):
+        raise ValueError("has a when that is not an expression.")
+    if "values" in choice:
+        if not isinstance(choice["values"], list) or not choice["values"]:
+            raise ValueError("has no values.")
+        distinct = {json.dumps(value, sort_keys=True): value for value in choice["values"]}
+        return {"values": list(distinct.values()), "when": when}
+    low, high, step, log = choice["low"], choice["high"], choice.get("step"), choice.get("log")
+    numbers = [low, high] if step is None else [low, high, step]
+    if not all(isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v) for v in numbers):
+        raise ValueError("has an end or a step that is not a number.")
+    if log not in (None, True, False):
+        raise ValueError("has a log that is not a boolean.")
+    if high < low or (step is not None and step <= 0):
+        raise ValueError("has no values: step must be above 0 and high at least low.")
+    if log and step is not None:
+        raise ValueError("has log and step: a logarithmic range has no step.")
+    if log and low <= 0:
+        raise ValueError("is logarithmic and must begin above 0.")
+    return {"low": low, "high": high, "step": step, "log": bool(log), "when": when}
 
 
-def _check_flag(variable: str, name: str, given: list[Any]) -> list[Problem]:
-    """What the module that launches would refuse. The value is not shown: it may be the secret that is refused."""
-    if not _FLAG.match(str(name)):
-        return [problem(variable, name, "is not an SGLang flag.", "Write the flag with underscores: tp_size.")]
-    try:
-        for value in [None, *given]:
-            flag_arguments({name: value})
-    except ValueError as exc:
-        message = str(exc).removeprefix(f"parameters.{name}: ")
-        return [problem(variable, name, message, "Change or remove it.")]
-    return []
-
-
-def _check_environment(environment: dict[str, Any]) -> list[Problem]:
-    try:
-        check_environment(environment)
-    except ValueError as exc:
-        return [problem("sweep_server.environment", sorted(environment), str(exc), "Remove it.")]
-    return []
-
-
-def _check_where(server: dict[str, Any]) -> list[Problem]:
-    found = []
-    sample = next(iter(grid(server)))
-    known = sorted({*sample["server_parameters"], "slot_gpus", "gpus"})
-    for index, expression in enumerate(server.get("where") or []):
-        try:
-            holds(expression, sample, slot_gpus=max(1, sample["gpus"]))
-        except TemplateError as exc:
-            variable = f"sweep_server.where[{index}]"
-            undefined = re.search(r"'(\w+)' is undefined", str(exc))
-            remedy = did_you_mean(undefined[1], known) if undefined else f"Names that can be used: {', '.join(known)}."
-            found.append(problem(variable, expression, f"cannot be evaluated: {exc}.", remedy))
-        except TypeError as exc:
-            found.append(problem(f"sweep_server.where[{index}]", expression, f"{exc}.", "Compare values of one type."))
-    return found
+def whole(dimension: Mapping[str, Any]) -> bool:
+    """Whether a parsed range is one of whole numbers."""
+    return all(isinstance(dimension[key], int) for key in ("low", "high")) and isinstance(
+        dimension["step"], (int, type(None))
+    )
 
 
 def values(choice: Any) -> list[Any]:
-    """The values of one dimension: a list, or ``{low, high, step}`` with both ends included.
+    """The values of one dimension that can be enumerated; of a range both ends are included.
 
-    Decimal arithmetic keeps 0.80, 0.82, ... exact. Raises ValueError for anything else.
+    Decimal arithmetic keeps 0.80, 0.82, ... exact. Raises ValueError for what has no values or too many.
     """
-    if isinstance(choice, list):
-        if not choice:
-            raise ValueError("has no values.")
-        return list({json.dumps(value, sort_keys=True): value for value in choice}.values())
-    if isinstance(choice, dict):
-        if set(choice) != _RANGE_KEYS:
-            raise ValueError(f"needs the keys {', '.join(sorted(_RANGE_KEYS))} and no others.")
-        if not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in choice.values()):
-            raise ValueError("has an end or a step that is not a number.")
-        low, high, step = (Decimal(str(choice[key])) for key in ("low", "high", "step"))
-        if step <= 0 or high < low:
-            raise ValueError("has no values: step must be above 0 and high at least low.")
-        if (high - low) / step >= MAX_POINTS:
-            raise ValueError(f"has more than {MAX_POINTS} values.")
-        whole = all(isinstance(choice[key], int) for key in _RANGE_KEYS)
-        return [(int if whole else float)(low + step * i) for i in range(int((high - low) / step) + 1)]
-    raise ValueError("is neither a list nor a range.")
+    dimension = parse(choice)
+    if "values" in dimension:
+        return dimension["values"]
+    step = dimension["step"]
+    if step is None and not whole(dimension):
+        raise ValueError("has no step, which a grid needs; the samplers random, qmc, tpe and nsga2 need none.")
+    low, high, by = (Decimal(str(number)) for number in (dimension["low"], dimension["high"], step or 1))
+    if (high - low) / by >= MAX_POINTS:
+        raise ValueError(f"has more than {MAX_POINTS} values.")
+    number = int if whole(dimension) else float
+    return [number(low + by * i) for i in range(int((high - low) / by) + 1)]
+
+
+def snap(dimension: Mapping[str, Any], value: Any) -> Any:
+    """A sampled value as it is launched: on its step exactly, without one to 6 significant digits."""
+    if "values" in dimension or whole(dimension):
+        return value
+    low, high = dimension["low"], dimension["high"]
+    if dimension["step"] is None:
+        return min(max(float(f"{value:.6g}"), low), high)
+    start, by = Decimal(str(low)), Decimal(str(dimension["step"]))
+    return float(start + by * round((Decimal(str(value)) - start) / by))
+
+
+def contains(choice: Any, value: Any) -> bool:
+    """Whether a dimension has this value."""
+    dimension = parse(choice)
+    if "values" in dimension:
+        return json.dumps(value, sort_keys=True) in {json.dumps(v, sort_keys=True) for v in dimension["values"]}
+    if isinstance(value, bool) or not isinstance(value, int if whole(dimension) else (int, float)):
+        return False
+    if not dimension["low"] <= value <= dimension["high"]:
+        return False
+    return dimension["step"] is None or (
+        math.isclose(snap(dimension, value), value, rel_tol=1e-9)
+        and (not whole(dimension) or (value - dimension["low"]) % dimension["step"] == 0)
+    )
+
+
+def active(server: dict[str, Any], name: str, params: Mapping[str, Any]) -> bool:
+    """Whether a parameter is part of a point whose earlier parameters are ``params``: its ``when`` holds."""
+    when = parse(server["space"][name])["when"]
+    return when is None or holds(when, names(server, params))
+
+
+def misfit(server: dict[str, Any], params: Mapping[str, Any]) -> str:
+    """Why ``params`` are not a point of the space; empty if they are one."""
+    space = server.get("space") or {}
+    if unknown := sorted(params.keys() - space.keys()):
+        return f"{unknown[0]} is not a parameter of sweep_server.space"
+    for index, (name, choice) in enumerate(space.items()):
+        earlier = {key: params[key] for key in list(space)[:index] if key in params}
+        if active(server, name, earlier) != (name in params):
+            return f"{name} is {'given although its when does not hold' if name in params else 'missing'}"
+        if name in params and not contains(choice, params[name]):
+            return f"{name} = {params[name]!r} is not in sweep_server.space"
+    return ""
 
 
 def grid(server: dict[str, Any]) -> list[dict[str, Any]]:
     """Every point of the space, in order, the last parameter fastest; equal launches once.
 
-    A point is ``{number, params, server_parameters, gpus, key}``; ``key`` identifies what would be launched.
+    A point is ``{number, params, server_parameters, gpus, key, kind}``; ``key`` identifies what would be launched.
     """
-    base, space = server.get("base") or {}, server.get("space") or {}
-    points: dict[str, dict[str, Any]] = {}
-    for chosen in itertools.product(*(values(choice) for choice in space.values())):
-        params = dict(zip(space, chosen, strict=True))
-        merged = {**base, **params}
-        key = point_key(merged)
-        points.setdefault(
-            key, {"number": len(points), "params": params, "server_parameters": merged,
-                  "gpus": gpus_needed(merged), "key": key},
-        )  # fmt: skip
-    return list(points.values())
+    chosen: list[dict[str, Any]] = [{}]
+    for name, choice in (server.get("space") or {}).items():
+        options = values(choice)
+        chosen = [
+            {**params, **given}
+            for params in chosen
+            for given in ([{name: option} for option in options] if active(server, name, params) else [{}])
+        ]
+    return numbered(make_point(server, params) for params in chosen)
+
+
+def baseline(server: dict[str, Any]) -> dict[str, Any]:
+    """SGLang's own choice: the base alone. As a point of the space, where that can leave out every parameter."""
+    space = server.get("space") or {}
+    params: dict[str, Any] = {}
+    for name, choice in space.items():
+        options = parse(choice).get("values", [])
+        left_out = [value for value in options if _left_out(value)]
+        if active(server, name, params) and left_out:
+            params[name] = left_out[0]
+    return make_point(server, {} if misfit(server, params) else params, "baseline")
+
+
+def make_point(server: dict[str, Any], params: dict[str, Any], kind: str = "search") -> dict[str, Any]:
+    merged = {**(server.get("base") or {}), **params}
+    return {"params": params, "server_parameters": merged, "gpus": gpus_needed(merged), "key": point_key(merged),
+            "kind": kind}  # fmt: skip
+
+
+def numbered(points: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The points with their ``number``; of equal launches the first."""
+    distinct: dict[str, dict[str, Any]] = {}
+    for point in points:
+        distinct.setdefault(point["key"], {"number": len(distinct), **point})
+    return list(distinct.values())
+
+
+def _left_out(value: Any) -> bool:
+    """What gives no flag (module_utils.sglang_flags): parameters that differ in nothing else are one launch."""
+    return value is None or value is False or value == []
 
 
 def point_key(server_parameters: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(server_parameters, sort_keys=True).encode()).hexdigest()[:16]
+    given = {name: value for name, value in server_parameters.items() if not _left_out(value)}
+    return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def gpus_needed(server_parameters: dict[str, Any]) -> int:
@@ -165,25 +206,54 @@ def gpus_needed(server_parameters: dict[str, Any]) -> int:
     return size("tp_size", "tensor_parallel_size") * size("pp_size", "pipeline_parallel_size") * dp
 
 
-def holds(expression: str, point: dict[str, Any], slot_gpus: int) -> bool:
-    """Whether a ``where`` expression (Jinja2, sandboxed) is true of a point. Raises TemplateError, TypeError."""
-    names = {**point["server_parameters"], "gpus": point["gpus"], "slot_gpus": slot_gpus}
-    result = _JINJA.compile_expression(expression, undefined_to_none=False)(**names)
+def gpu_counts(server: dict[str, Any]) -> list[int]:
+    """The numbers of GPUs that points of the space can need, ascending; conditions are not looked at."""
+    space = server.get("space") or {}
+    relevant = {name: parse(choice) | {"when": None} for name, choice in space.items() if name in GPU_PARAMETERS}
+    relevant = {name: {key: v for key, v in choice.items() if v is not None} for name, choice in relevant.items()}
+    return sorted({point["gpus"] for point in grid({"base": server.get("base"), "space": relevant})})
+
+
+def names(server: dict[str, Any], params: Mapping[str, Any], slot_gpus: int | None = None) -> dict[str, Any]:
+    """What expressions can name: every parameter (None where a point has none), and the GPUs where they are known."""
+    merged = {**(server.get("base") or {}), **params}
+    known = {**dict.fromkeys(server.get("space") or {}), **merged}
+    return known if slot_gpus is None else known | {"gpus": gpus_needed(merged), "slot_gpus": slot_gpus}
+
+
+@functools.lru_cache(maxsize=256)
+def _compiled(expression: str) -> Any:
+    return JINJA.compile_expression(expression, undefined_to_none=False)
+
+
+def holds(expression: str, known: Mapping[str, Any]) -> bool:
+    """Whether an expression (Jinja2, sandboxed) is true of these names. Raises TemplateError, TypeError."""
+    result = _compiled(expression)(**known)
     if isinstance(result, StrictUndefined):
         bool(result)  # raises UndefinedError with the name
     return bool(result)
 
 
-def admit(server: dict[str, Any], slot_gpus: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Split the grid into points to launch and infeasible ones (each with its ``reason``)."""
+def unfit(server: dict[str, Any], point: dict[str, Any], slot_gpus: int) -> str:
+    """Why a point is never launched; empty if it may be. The baseline is no choice that ``where`` could forbid."""
+    if point["gpus"] > slot_gpus:
+        return f"needs {point['gpus']} GPUs, a slot has {slot_gpus}"
+    for expression in [] if point["kind"] == "baseline" else server.get("where") or []:
+        try:
+            if not holds(expression, names(server, point["params"], slot_gpus)):
+                return f"where: {expression}"
+        except (TemplateError, TypeError) as exc:
+            return f"where: {expression} cannot be evaluated: {exc}"
+    return ""
+
+
+def admit(
+    server: dict[str, Any], points: Iterable[dict[str, Any]], slot_gpus: int
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Split points into those to launch and infeasible ones (each with its ``reason``)."""
     feasible, infeasible = [], []
-    for point in grid(server):
-        if point["gpus"] > slot_gpus:
-            reason = f"needs {point['gpus']} GPUs, a slot has {slot_gpus}"
-        else:
-            broken = [e for e in server.get("where") or [] if not holds(e, point, slot_gpus)]
-            reason = f"where: {broken[0]}" if broken else ""
-        if reason:
+    for point in points:
+        if reason := unfit(server, point, slot_gpus):
             infeasible.append({**point, "reason": reason})
         else:
             feasible.append(point)

@@ -8,6 +8,7 @@ Modules are reached through a function that the caller gives; of connections not
 
 from __future__ import annotations
 
+import itertools
 import re
 import time
 import traceback
@@ -16,7 +17,7 @@ from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure
 
-from ansible_collections.preheat.fleet.plugins.plugin_utils import records, scoring
+from ansible_collections.preheat.fleet.plugins.plugin_utils import goodput, records, scoring
 
 Call = Callable[[str, dict[str, Any]], dict[str, Any]]
 Say = Callable[[str], None]
@@ -34,6 +35,10 @@ class TrialFailed(Exception):
     def __init__(self, error: dict[str, Any]) -> None:
         super().__init__(error["message"])
         self.error = error
+
+
+class TrialPruned(Exception):
+    """The trial need not be finished: it cannot win any more, or hardly."""
 
 
 class Trial:
@@ -54,10 +59,11 @@ class Trial:
         versions: dict[str, str],
         call: Call,
         say: Say,
+        prune: Callable[[dict[str, Any]], str | None] = lambda record: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.plan, self.claim, self.slot, self.settings = plan, claim, slot, settings
-        self._call, self._say, self._clock = call, say, clock
+        self._call, self._say, self._prune, self._clock = call, say, prune, clock
         self._phases: list[dict[str, Any]] = []
         self._files: dict[str, str] = {}
         self._start = clock()
@@ -68,6 +74,7 @@ class Trial:
         self.record = records.new_record(
             sweep=plan["name"],
             number=claim["number"],
+            kind=claim.get("kind", "search"),
             attempt=claim["attempt"],
             params=claim["params"],
             server_parameters=claim["server_parameters"],
@@ -82,15 +89,21 @@ class Trial:
         """Returns the record. Only a lost host gets out of here as an exception: then nothing is recorded."""
         try:
             self._fetch()
+            if self.settings.get("preload"):
+                self._preload()
             server = self._launch()
-            for point in self.plan["workload_points"]:
+            points = self.plan["workload_points"]
+            for point, following in itertools.zip_longest(points, points[1:]):
                 self._benchmark(server, point)
+                if following and following["name"] != point["name"] and (reason := self._prune(self.record)):
+                    raise TrialPruned(reason)
             self.record["status"] = "complete"
+        except TrialPruned as exc:
+            error = {"class": "pruned", "message": str(exc), "remedy": "", "phase": "benchmark"}
+            self.record.update(status="pruned", error=error)
         except TrialFailed as exc:
             self.record.update(status="failed", error=exc.error)
         except AnsibleConnectionFailure:
-            if self.settings.get("preload"):
-                self._preload()
             raise
         except Exception as exc:
             self.record.update(status="failed", error=_unforeseen(exc))
@@ -124,6 +137,12 @@ class Trial:
         self.record["cache"]["hub_bytes"] = fetched
         self._snapshot = result["snapshot_path"]
 
+    def _preload(self) -> None:
+        """The weights are in RAM before the launch, as far as the budget goes."""
+        args = {"path": self._snapshot, "budget_bytes": self.settings.get("preload_budget_bytes") or 0}
+        result = self._timed("weights_preload", "page_cache", args)
+        self._phases[-1]["bytes"] = result.get("bytes_read") or 0
+
     def _launch(self) -> dict[str, Any]:
         self._say("launching")
         args = {
@@ -137,12 +156,6 @@ class Trial:
             "parameters": self.claim["server_parameters"],
             "environment": self.plan["environment"],
             "gpus": [gpu["uuid"] for gpu in self.member["gpus"]],
-    def _preload(self) -> None:
-        """The weights are in RAM before the launch, as far as the budget goes."""
-        args = {"path": self._snapshot, "budget_bytes": self.settings.get("preload_budget_bytes") or 0}
-        result = self._timed("weights_preload", "page_cache", args)
-        self._phases[-1]["bytes"] = result.get("bytes_read") or 0
-
             "gpu_access": self.settings["gpu_access"] if self.member["gpus"] else "none",
             "labels": {**slot_labels(self.plan["name"], self.slot["name"]), "preheat.trial": str(self.claim["number"])},
             "docker_host": self.settings["docker_host"],
@@ -207,7 +220,7 @@ class Trial:
                 "point": point["point"],
                 **{key: point[key] for key in asked},
                 "requests": result["requests"],
-                "metrics": result["metrics"],
+                "metrics": goodput.with_goodput(result["metrics"], result["raw"], self.plan["slo"]),
                 "raw_file": raw_file,
             }
         )

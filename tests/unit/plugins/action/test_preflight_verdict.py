@@ -6,6 +6,7 @@ import pytest
 
 from ansible_collections.preheat.fleet.plugins.action import preflight_verdict
 from ansible_collections.preheat.fleet.plugins.plugin_utils.problems import problem
+from ansible_collections.preheat.fleet.plugins.plugin_utils.sweep_plan import check_types, role_options
 
 DISK = problem("model_cache_dir", "/cache", "has too little space.", "Free 1 GB.")
 
@@ -18,8 +19,17 @@ def report(*problems, found=()):
     return {"problems": list(problems), "facts": {"gpus": list(found)}}
 
 
-def plan(most=1, **server):
-    return {"name": "s", "server": {"base": {}, "space": {"a": [1, 2]}, **server}, "gpus_most": most}
+def plan(most=1, search=None, **server):
+    coerced, found = check_types(
+        {"sweep_search": role_options("sweep")["sweep_search"]}, {"sweep_search": search or {"baseline": False}}
+    )
+    assert not found
+    return {
+        "name": "s",
+        "search": coerced["sweep_search"],
+        "server": {"base": {}, "space": {"a": [1, 2]}, **server},
+        "gpus_most": most,
+    }
 
 
 @pytest.fixture
@@ -70,6 +80,26 @@ def test_points_that_no_slot_holds_are_infeasible(judge):
     assert [point["params"] for point in verdict["feasible"]] == [{"tp_size": 1}]
     assert [point["reason"] for point in verdict["infeasible"]] == ["needs 4 GPUs, a slot has 2"]
     assert (verdict["launches"], verdict["slot_gpus"]) == (1, 2)
+
+
+def test_an_adaptive_sampler_has_only_the_points_that_it_is_given(judge):
+    search = {"sampler": "tpe", "trials": 9, "enqueue": [{"a": 2}]}
+    verdict = judge({"gpu1": report(found=gpus(1))}, plan=plan(search=search))["plan"]
+    assert [(point["kind"], point["params"]) for point in verdict["feasible"]] == [
+        ("baseline", {}),
+        ("enqueued", {"a": 2}),
+    ]
+    assert (verdict["launches"], verdict["points"]) == (9, 0)
+
+
+def test_a_random_search_is_drawn_beforehand(judge):
+    search = {"sampler": "random", "trials": 6}
+    wanted = plan(search=search, space={"a": {"low": 0.1, "high": 0.9}, "tp_size": [1, 2]})
+    verdict = judge({"gpu1": report(found=gpus(1))}, plan=wanted)["plan"]
+    assert verdict["launches"] == len(verdict["feasible"]) == 6
+    assert verdict["infeasible"]
+    assert verdict["points"] == 6 + len(verdict["infeasible"])
+    assert judge({"gpu1": report(found=gpus(1))}, plan=wanted)["plan"]["feasible"] == verdict["feasible"]
 
 
 def test_equal_problems_of_hosts_are_said_once(judge):

@@ -8,7 +8,7 @@ import pytest
 from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
 
 from ansible_collections.preheat.fleet.plugins.action import run_trials
-from ansible_collections.preheat.fleet.plugins.plugin_utils import records, study, sweep_space
+from ansible_collections.preheat.fleet.plugins.plugin_utils import records, study, study_journal, sweep_space
 
 METRIC = "output_tokens_per_second"
 PYTHON = "/opt/preheat/venv/bin/python"
@@ -59,14 +59,16 @@ class Host:
 
 @pytest.fixture
 def plan(tmp_path):
-    points = sweep_space.grid({"space": {"a": [1, 2]}})
+    server = {"space": {"a": [1, 2]}}
+    points = sweep_space.grid(server)
     plan = {
         "name": "s", "sweep_dir": str(tmp_path / "s"), "image": "i:1", "commit": "c" * 40, "environment": {},
         "model": {"repo_id": "o/m", "revision": "main", "allow_patterns": None, "ignore_patterns": None,
                   "allow_pickle": False},
         "objective": {"metric": METRIC}, "slo": {}, "workload_points": [POINT], "launches": len(points),
+        "server": server,
     }  # fmt: skip
-    study.open_study(plan, points, [])
+    study_journal.open_study(plan, points, [])
     return plan
 
 

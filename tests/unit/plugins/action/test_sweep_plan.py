@@ -74,7 +74,7 @@ def test_a_plan(plan, hub, tmp_path):
     made, problems = plan()
     assert problems == []
     assert made["commit"] == COMMIT
-    assert (made["points"], made["gpus_least"], made["gpus_most"]) == (4, 1, 2)
+    assert (made["points"], made["gpus_least"], made["gpus_most"]) == (5, 1, 2), "the grid and the baseline"
     assert made["sweep_dir"] == str(tmp_path / "s")
     assert [point["point"] for point in made["workload_points"]] == ["chat/c1", "chat/c8"]
     assert [file["etag"] for file in made["files"]] == ["f" * 64, "e" * 40]

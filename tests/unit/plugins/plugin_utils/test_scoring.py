@@ -57,7 +57,7 @@ def test_a_point_over_a_hard_slo_does_not_count():
     assert [verdict["met"] for verdict in score["slo"]] == [True, False, True]
 
 
-def test_a_soft_slo_is_only_reported():
+def test_a_soft_slo_forbids_nothing():
     score = scoring.score_trial(synthetic.trial(workloads=points(10, 40)), TOKENS, {"ttft_p99_seconds": {"max": 0.01}})
     assert score["objective"]["value"] == 40.0
     assert {verdict["met"] for verdict in score["slo"]} == {False}
@@ -151,9 +151,7 @@ def test_a_failed_request_never_improves_a_score(values, objective, data):
 
 
 @settings(deadline=None)
-@given(
-    st.lists(st.tuples(rates, st.booleans()), min_size=1, max_size=6), st.sampled_from(DIRECTIONS), st.data()
-)
+@given(st.lists(st.tuples(rates, st.booleans()), min_size=1, max_size=6), st.sampled_from(DIRECTIONS), st.data())
 def test_order_never_changes_the_winner(values, direction, data):
     trials = [
         synthetic.trial(n, workloads=[synthetic.workload(rate=rate, failed=int(bad))])
@@ -181,3 +179,129 @@ def test_a_tighter_hard_slo_never_improves_a_score(values, limit):
     free = scoring.score_trial(record, TOKENS)["objective"]["value"]
     bound = scoring.score_trial(record, TOKENS, {"tpot_mean_seconds": {"max": limit, "hard": True}})
     assert bound["objective"]["value"] is None or bound["objective"]["value"] <= free
+
+
+def soft(weight=None, most=0.1):
+    limit = {"max": most} if weight is None else {"max": most, "weight": weight}
+    return {"ttft_p99_seconds": limit}
+
+
+@pytest.mark.parametrize(
+    ("direction", "ttft", "weight", "factor"),
+    [
+        ("maximize", 0.1, None, 1.0),
+        ("maximize", 0.05, 9, 1.0),
+        ("maximize", 0.15, None, math.exp(-0.5)),
+        ("maximize", 0.15, 2, math.exp(-1.0)),
+        ("minimize", 0.15, 2, math.exp(1.0)),
+        ("maximize", 0.15, 0, 1.0),
+    ],
+)
+def test_a_soft_slo_costs_by_its_weight_and_excess(direction, ttft, weight, factor):
+    record = synthetic.trial(workloads=[synthetic.workload(rate=40, ttft_p99_seconds=ttft)])
+    found = scoring.score_trial(record, TOKENS | {"direction": direction}, soft(weight))["objective"]
+    assert found["value"] == 40.0, "what was measured stays what was measured"
+    assert found["score"] == pytest.approx(40.0 * factor)
+
+
+@given(st.floats(1e-9, 1e-6), st.floats(0.1, 10))
+def test_a_soft_slo_is_continuous_at_its_limit(step, weight):
+    def score(ttft):
+        record = synthetic.trial(workloads=[synthetic.workload(rate=40, ttft_p99_seconds=ttft)])
+        return scoring.score_trial(record, TOKENS, soft(weight))["objective"]["score"]
+
+    assert score(0.1) == 40.0
+    assert score(0.1 + step) == pytest.approx(40.0, rel=1e-3)
+    assert score(0.1 + step) <= 40.0
+
+
+def test_a_soft_slo_can_choose_another_point_of_the_workload():
+    both = [synthetic.workload(concurrency=1, rate=30, ttft_p99_seconds=0.05),
+            synthetic.workload(concurrency=8, rate=40, ttft_p99_seconds=0.5)]  # fmt: skip
+    found = scoring.score_trial(synthetic.trial(workloads=both), TOKENS, soft())["objective"]
+    assert found["points"] == [{"workload": "chat", "point": "chat/c1", "value": 30.0}]
+
+
+def test_a_huge_miss_is_still_a_number():
+    record = synthetic.trial(workloads=[synthetic.workload(rate=40, ttft_p99_seconds=1e9)])
+    for direction in DIRECTIONS:
+        score = scoring.score_trial(record, TOKENS | {"direction": direction}, soft(1e9))
+        assert score["eligible"]
+        assert math.isfinite(score["objective"]["score"])
+
+
+def test_a_soft_slo_that_was_not_measured_fails_closed():
+    record = synthetic.trial(workloads=[synthetic.workload(rate=40, ttft_p99_seconds=None)])
+    assert not scoring.score_trial(record, TOKENS, soft())["eligible"]
+    assert scoring.score_trial(record, TOKENS, soft(0))["eligible"], "weight 0 only reports"
+
+
+BOTH = TOKENS | {"also": [{"metric": "ttft_p99_seconds"}]}
+
+
+def both(number, rate, ttft, objective=BOTH, **fields):
+    workloads = [synthetic.workload(rate=rate, ttft_p99_seconds=ttft)]
+    return synthetic.trial(number, workloads=workloads, objective=objective, slo={}, **fields)
+
+
+def test_the_best_of_several_objectives_is_on_the_front_and_has_the_largest_product():
+    trials = [both(0, 10, 0.1), both(1, 20, 0.1), both(2, 40, 0.4), both(3, 80, 0.8), both(4, 79, 0.9)]
+    assert scoring.pareto(trials) == [1, 2, 3]
+    ranked = scoring.rank(trials, "maximize")
+    assert ranked[0]["number"] == 1, "20 / 0.1 is more than 40 / 0.4 and 80 / 0.8"
+    assert ranked[0]["value"] == 20
+    heavier = TOKENS | {"weight": 3, "also": BOTH["also"]}
+    trials = [both(n, r, t, heavier) for n, r, t in ((1, 20, 0.1), (2, 40, 0.4), (3, 80, 0.8))]
+    assert scoring.rank(trials, "maximize")[0]["number"] == 3
+
+
+@given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=12), st.integers(1, 5))
+@settings(max_examples=50, deadline=None)
+def test_the_best_is_always_on_the_front(measured, weight):
+    objective = {"metric": "ttft_p99_seconds", "weight": weight, "also": [TOKENS]}
+    trials = [both(number, rate, ttft / 10, objective) for number, (rate, ttft) in enumerate(measured)]
+    assert scoring.rank(trials, "minimize")[0]["number"] in scoring.pareto(trials)
+
+
+def test_all_objectives_are_those_of_one_point_that_can_be_had():
+    points = [synthetic.workload(concurrency=1, rate=10, ttft_p99_seconds=0.01),
+              synthetic.workload(concurrency=8, rate=100, ttft_p99_seconds=0.2)]  # fmt: skip
+    found = scoring.score_trial(synthetic.trial(workloads=points), BOTH)["objective"]
+    assert (found["value"], found["also"][0]["value"]) == (10.0, 0.01)
+
+
+def test_a_missing_further_objective_fails_closed():
+    assert not both(0, 10, None)["eligible"]
+
+
+def repeats(*rates, failed=0):
+    return [
+        synthetic.workload(rate=rate, failed=failed if index else 0)
+        | {"point": f"chat/c8{f'~{index + 1}' * bool(index)}"}
+        for index, rate in enumerate(rates)
+    ]
+
+
+def test_repeats_are_samples_of_the_same_point():
+    found = scoring.score_trial(synthetic.trial(workloads=repeats(10, 40)), TOKENS)["objective"]
+    assert (found["value"], found["samples"]) == (pytest.approx(20.0), [10.0, 40.0])
+    assert [point["point"] for point in found["points"]] == ["chat/c8"]
+
+
+def test_a_repeat_that_fails_is_a_trial_that_fails():
+    assert not scoring.score_trial(synthetic.trial(workloads=repeats(10, 40, failed=1)), TOKENS)["eligible"]
+
+
+def test_the_course_of_a_trial():
+    workloads = [synthetic.workload("one", rate=10), synthetic.workload("two", rate=40)]
+    slo = {"output_tokens_per_second": {"min": 20, "hard": True}}
+    record = synthetic.trial(workloads=workloads)
+    assert scoring.course(record, TOKENS, {}) == [10.0, pytest.approx(20.0)]
+    assert scoring.course(record, TOKENS, slo) == [None, None]
+
+
+def test_how_far_a_trial_is_from_its_hard_slos():
+    slo = {"ttft_p99_seconds": {"max": 0.1, "hard": True}, "tpot_mean_seconds": {"max": 1e-9}}
+    near = [synthetic.workload(concurrency=c, ttft_p99_seconds=t) for c, t in ((1, 0.15), (8, 0.9))]
+    assert scoring.violation(synthetic.trial(workloads=near), slo) == pytest.approx(0.5)
+    assert scoring.violation(synthetic.trial(workloads=near[:1]), {}) == 0.0

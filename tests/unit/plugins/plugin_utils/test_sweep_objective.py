@@ -25,7 +25,12 @@ TOKENS = {"metric": "output_tokens_per_second"}
         (TOKENS | {"direction": "up"}, "sweep_objective.direction", "maximize, minimize"),
         (TOKENS | {"direction": "minimize"}, "sweep_objective.direction", "Use maximize"),
         ({"metric": "ttft_p99_seconds", "direction": "maximize"}, "sweep_objective.direction", "Use minimize"),
-        (TOKENS | {"weight": 2}, "sweep_objective.weight", "Allowed: metric, direction"),
+        (TOKENS | {"weihgt": 2}, "sweep_objective.weihgt", "Allowed: metric, direction"),
+        (TOKENS | {"weight": 0}, "sweep_objective.weight", "above 0"),
+        (TOKENS | {"also": {"metric": "ttft_p99_seconds"}}, "sweep_objective.also", "is not a list"),
+        (TOKENS | {"also": ["ttft_p99_seconds"]}, "sweep_objective.also[0]", "is not a mapping"),
+        (TOKENS | {"also": [{"metric": "ttft"}]}, "sweep_objective.also[0].metric", "names no metric"),
+        (TOKENS | {"also": [TOKENS]}, "sweep_objective.also[0].metric", "is an objective already"),
     ],
 )
 def test_wrong_objective(objective, variable, says):
@@ -41,6 +46,8 @@ def test_wrong_objective(objective, variable, says):
         {"metric": "output_tokens_per_second_per_gpu", "direction": "maximize"},
         {"metric": "e2e_p95_seconds", "direction": "minimize"},
         {"metric": "concurrency_mean", "direction": "minimize"},
+        TOKENS | {"weight": 2, "also": [{"metric": "ttft_p99_seconds", "weight": 0.5}]},
+        {"metric": "goodput_requests_per_second_per_gpu"},
     ],
 )
 def test_right_objective(objective):
@@ -63,6 +70,9 @@ def test_right_objective(objective):
         ({"ttft_p99_seconds": {"max": True}}, ["sweep_slo.ttft_p99_seconds.max"]),
         ({"ttft_p99_seconds": {"max": -1}}, ["sweep_slo.ttft_p99_seconds.max"]),
         ({"ttft_p99_seconds": {"max": 1, "hard": "yes"}}, ["sweep_slo.ttft_p99_seconds.hard"]),
+        ({"ttft_p99_seconds": {"max": 1, "weight": 2}}, []),
+        ({"ttft_p99_seconds": {"max": 1, "weight": -1}}, ["sweep_slo.ttft_p99_seconds.weight"]),
+        ({"ttft_p99_seconds": {"max": 1, "weight": 1, "hard": True}}, ["sweep_slo.ttft_p99_seconds.weight"]),
         ({"ttft_p99_seconds": {"max": 1, "min": 2}}, ["sweep_slo.ttft_p99_seconds"]),
         (
             {"ttft_p99_seconds": {"maximum": 1}, "nonsense": {"max": 1}},
@@ -72,3 +82,12 @@ def test_right_objective(objective):
 )
 def test_check_slo(slo, variables):
     assert [problem["variable"] for problem in sweep_objective.check_slo(slo)] == variables
+
+
+@pytest.mark.parametrize(
+    ("slo", "wrong"),
+    [({}, True), ({"itl_p99_seconds": {"max": 1}}, True), ({"ttft_p99_seconds": {"max": 1}}, False)],
+)
+def test_goodput_wants_a_limit_to_count_by(slo, wrong):
+    assert bool(sweep_objective.check_goodput({"metric": "goodput_requests_per_second"}, slo)) is wrong
+    assert sweep_objective.check_goodput(TOKENS, slo) == []

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ansible_collections.preheat.fleet.plugins.plugin_utils import sweep_space
+from ansible_collections.preheat.fleet.plugins.plugin_utils import sweep_space, sweep_space_check
 
 
 @pytest.mark.parametrize(
@@ -17,6 +17,9 @@ from ansible_collections.preheat.fleet.plugins.plugin_utils import sweep_space
         ({"low": 1, "high": 8, "step": 3}, [1, 4, 7]),
         ({"low": 1, "high": 2, "step": 0.5}, [1.0, 1.5, 2.0]),
         ({"low": 5, "high": 5, "step": 1}, [5]),
+        ({"low": 1, "high": 3}, [1, 2, 3]),
+        ({"low": 1, "high": 4, "log": True}, [1, 2, 3, 4]),
+        ({"values": [4, 2], "when": "x"}, [4, 2]),
     ],
 )
 def test_values(choice, expected):
@@ -30,8 +33,16 @@ def test_values(choice, expected):
     [
         ([], "no values"),
         (8, "neither"),
-        ({"low": 1, "high": 2}, "needs the keys"),
-        ({"low": 1, "high": 2, "step": 1, "log": True}, "needs the keys"),
+        ({"low": 1}, "needs the keys high, low"),
+        ({"low": 1, "high": 2, "stpe": 1}, "no others"),
+        ({"values": [1], "low": 1}, "no others"),
+        ({"values": 1}, "no values"),
+        ({"low": 1, "high": 2.5}, "has no step, which a grid needs"),
+        ({"low": 1, "high": 2, "step": 1, "log": True}, "has no step"),
+        ({"low": 0, "high": 2, "log": True}, "above 0"),
+        ({"low": 1, "high": 2, "log": "yes"}, "not a boolean"),
+        ({"values": [1], "when": True}, "not an expression"),
+        ({"low": float("nan"), "high": 2, "step": 1}, "not a number"),
         ({"low": 1, "high": 2, "step": 0}, "no values"),
         ({"low": 2, "high": 1, "step": 1}, "no values"),
         ({"low": "a", "high": 1, "step": 1}, "not a number"),
@@ -59,32 +70,19 @@ def test_values_refuses(choice, message):
         ({"space": {"tp_size": [1, "two"]}}, "sweep_server.space.tp_size", "not a number of GPUs"),
         ({"base": {"pp_size": 0}}, "sweep_server.base.pp_size", "not a number of GPUs"),
         ({"space": {c: {"low": 1, "high": 30, "step": 1} for c in "abc"}}, "sweep_server.space", "too large"),
-        ({"space": {"tp_size": [1]}, "where": ["tp_sise < 2"]}, "sweep_server.where[0]", "cannot be evaluated"),
-        ({"space": {"tp_size": [1]}, "where": ["tp_size <"]}, "sweep_server.where[0]", "cannot be evaluated"),
-        ({"space": {"a": ["x"]}, "where": ["a < 2"]}, "sweep_server.where[0]", "not supported"),
     ],
 )
 def test_check_space_refuses(server, variable, message):
-    found = sweep_space.check_space(server)
+    found = sweep_space_check.check_space(server)
     assert [item["variable"] for item in found] == [variable]
     assert message in found[0]["message"]
     assert found[0]["remedy"]
     assert "k3y" not in str(found)
 
 
-def test_check_space_names_the_likely_variable():
-    found = sweep_space.check_space({"space": {"tp_size": [1]}, "where": ["tp_sise < 2"]})
-    assert "tp_size" in found[0]["remedy"]
-
-
 def test_all_problems_at_once():
     server = {"base": {"port": 1, "x-y": 2}, "space": {"a": [], "tp_size": 7}}
-    assert len(sweep_space.check_space(server)) == 4
-
-
-def test_a_sandboxed_expression_reaches_nothing():
-    found = sweep_space.check_space({"where": ["''.__class__.__mro__"]})
-    assert found
+    assert len(sweep_space_check.check_space(server)) == 4
 
 
 def test_grid_varies_the_last_parameter_fastest_and_drops_doubles():
@@ -119,10 +117,118 @@ def test_gpus_needed(parameters, gpus):
     assert sweep_space.gpus_needed(parameters) == gpus
 
 
+@pytest.mark.parametrize(("parameters", "same"), [({"a": None}, True), ({"a": False}, True), ({"a": 0}, False)])
+def test_what_gives_no_flag_is_no_other_launch(parameters, same):
+    assert (sweep_space.point_key({"b": 1, **parameters}) == sweep_space.point_key({"b": 1})) is same
+
+
+CONDITIONAL = {
+    "base": {"c": 1},
+    "space": {
+        "algorithm": [None, "EAGLE"],
+        "steps": {"low": 1, "high": 2, "when": "algorithm == 'EAGLE'"},
+        "topk": {"values": [1, 4], "when": "steps is not none and steps > 1 and c == 1"},
+    },
+}
+
+
+def test_a_parameter_whose_condition_does_not_hold_is_no_part_of_the_point():
+    assert [point["params"] for point in sweep_space.grid(CONDITIONAL)] == [
+        {"algorithm": None},
+        {"algorithm": "EAGLE", "steps": 1},
+        {"algorithm": "EAGLE", "steps": 2, "topk": 1},
+        {"algorithm": "EAGLE", "steps": 2, "topk": 4},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("params", "says"),
+    [
+        ({"algorithm": None}, ""),
+        ({"algorithm": "EAGLE", "steps": 2, "topk": 4}, ""),
+        ({}, "algorithm is missing"),
+        ({"algorithm": "EAGLE"}, "steps is missing"),
+        ({"algorithm": None, "steps": 1}, "steps is given although"),
+        ({"algorithm": "EAGLE", "steps": 3}, "steps = 3 is not in"),
+        ({"algorithm": "EAGLE", "steps": True}, "steps = True is not in"),
+        ({"algorithm": "EAGLE", "stesp": 1}, "stesp is not a parameter"),
+    ],
+)
+def test_which_params_are_a_point(params, says):
+    found = sweep_space.misfit(CONDITIONAL, params)
+    assert found.startswith(says) if says else found == ""
+
+
+@pytest.mark.parametrize(
+    ("choice", "value", "inside"),
+    [
+        ({"low": 0.8, "high": 0.9, "step": 0.02}, 0.86, True),
+        ({"low": 0.8, "high": 0.9, "step": 0.02}, 0.87, False),
+        ({"low": 0.8, "high": 0.9}, 0.8123, True),
+        ({"low": 0.8, "high": 0.9}, 0.91, False),
+        ({"low": 1, "high": 9, "step": 4}, 5, True),
+        ({"low": 1, "high": 9, "step": 4}, 4, False),
+        ({"low": 1, "high": 9}, 4.5, False),
+        ([1, "a"], True, False),
+    ],
+)
+def test_contains(choice, value, inside):
+    assert sweep_space.contains(choice, value) is inside
+
+
+@pytest.mark.parametrize(
+    ("choice", "drawn", "launched"),
+    [
+        ({"low": 0.8, "high": 0.92, "step": 0.02}, 0.8 + 3 * 0.02, 0.86),
+        ({"low": 0.1, "high": 0.9}, 0.123456789, 0.123457),
+        ({"low": 0.1, "high": 0.1234561}, 0.12345609, 0.123456),
+        ({"low": 1, "high": 8}, 3, 3),
+    ],
+)
+def test_a_drawn_value_is_launched_as_it_reads(choice, drawn, launched):
+    assert sweep_space.snap(sweep_space.parse(choice), drawn) == launched
+
+
+@pytest.mark.parametrize(
+    ("space", "params"),
+    [
+        ({"a": [1, 2]}, {}),
+        ({"a": [1, None], "b": [False, True]}, {"a": None, "b": False}),
+        ({"a": [None], "b": [1]}, {}),
+    ],
+)
+def test_the_baseline_is_the_base_and_a_point_of_the_space_where_that_has_it(space, params):
+    point = sweep_space.baseline({"base": {"c": 1}, "space": space})
+    assert (point["params"], point["server_parameters"]) == (params, {"c": 1, **params})
+
+
+@pytest.mark.parametrize(
+    ("server", "counts"),
+    [
+        ({}, [1]),
+        ({"base": {"device": "cpu"}, "space": {"tp_size": [1, 2]}}, [0]),
+        ({"space": {"tp_size": {"low": 1, "high": 4, "log": True}, "x": {"low": 0.1, "high": 0.2}}}, [1, 2, 3, 4]),
+        ({"base": {"pp_size": 2}, "space": {"tp_size": {"values": [1, 4], "when": "x"}}}, [2, 8]),
+    ],
+)
+def test_gpu_counts(server, counts):
+    assert sweep_space.gpu_counts(server) == counts
+
+
 def test_admit_gives_every_infeasible_point_its_reason():
     server = {"space": {"tp_size": [1, 2, 4], "x": [1, 2]}, "where": ["x == 1 or tp_size == 1"]}
-    feasible, infeasible = sweep_space.admit(server, slot_gpus=2)
+    feasible, infeasible = sweep_space.admit(server, sweep_space.grid(server), slot_gpus=2)
     assert [(p["params"]["tp_size"], p["params"]["x"]) for p in feasible] == [(1, 1), (1, 2), (2, 1)]
     assert [p["reason"] for p in infeasible] == [
         "where: x == 1 or tp_size == 1", "needs 4 GPUs, a slot has 2", "needs 4 GPUs, a slot has 2"
     ]  # fmt: skip
+
+
+def test_where_does_not_forbid_the_baseline():
+    server = {"space": {"a": [1, 2]}, "where": ["a > 1"]}
+    assert sweep_space.unfit(server, sweep_space.baseline(server), 1) == ""
+
+
+def test_an_expression_that_cannot_be_evaluated_admits_nothing():
+    server = {"space": {"a": [1]}, "where": ["a < b"]}
+    assert "cannot be evaluated" in sweep_space.unfit(server, sweep_space.grid(server)[0], 1)

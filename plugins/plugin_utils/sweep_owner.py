@@ -1,0 +1,78 @@
+# Copyright (c) 2026, The preheat maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which run of ansible-playbook drives a sweep: one at a time, and a dead one is succeeded."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleError
+
+from ansible_collections.preheat.fleet.plugins.plugin_utils import records
+
+OWNER_FILE = "owner.json"
+
+
+class StudyError(AnsibleError):
+    """The sweep's folder cannot be used for a run."""
+
+
+class FileLock:
+    """flock: unlike Optuna's lock files it is gone the moment its holder dies."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._stream: Any = None
+
+    def acquire(self) -> bool:
+        self._stream = open(self._path, "w")  # noqa: SIM115 - held until release
+        fcntl.flock(self._stream, fcntl.LOCK_EX)
+        return True
+
+    def release(self) -> None:
+        self._stream.close()
+
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(self, *_exc: object) -> None:
+        self.release()
+
+
+def own(folder: Path) -> None:
+    """Make this run of ansible-playbook the only one that drives the sweep."""
+    file = folder / OWNER_FILE
+    pid = os.getppid()
+    me = {"controller": socket.gethostname(), "pid": pid, "started": _process_start(pid)}
+    with contextlib.suppress(FileNotFoundError):
+        owner = json.loads(file.read_text())
+        same_machine = owner["controller"] == me["controller"]
+        alive = not same_machine or _process_start(owner["pid"]) == owner["started"]
+        if alive and owner != me:
+            where = "" if same_machine else f" on {owner['controller']} (if that one is gone, delete {file})"
+            raise StudyError(
+                f"sweep_name = {folder.name!r}: another controller (process {owner['pid']}{where}) runs this sweep. "
+                "Wait for it, or choose another sweep_name."
+            )
+    records.write_durably(file, json.dumps(me) + "\n")
+
+
+def check_owned(folder: Path, pid: int) -> None:
+    """Raise StudyError unless the run of process ``pid`` still drives the sweep."""
+    file = folder / OWNER_FILE
+    if json.loads(file.read_text())["pid"] != pid:
+        raise StudyError(f"{file}: another run of the sweep has taken over.")
+
+
+def _process_start(pid: int) -> str:
+    """When a process began, so that a reused number is not taken for it; empty if it is gone."""
+    shown = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    return shown.stdout.strip()
