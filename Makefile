@@ -4,7 +4,7 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHON
 
-.PHONY: help demo test lint sanity docs unit integration lab lab-down bench bench-warm clean
+.PHONY: help demo test lint sanity docs unit integration browser lab lab-down bench bench-saving bench-report bench-warm clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,13 +35,23 @@ unit: venv-dev ## the unit tests, in seconds
 integration: venv-dev lab ## end to end on the lab
 	python -m pytest tests/integration
 
+browser: venv-dev ## the reports in headless Chromium, which it installs: nothing empty, nothing over another
+	scripts/ensure_chromium.sh
+	python -m pytest tests/browser
+
 lab: venv ## bring up the fleet in containers (LAB_HOSTS=2)
 	tests/lab/lab.sh up
 
 lab-down: ## take the fleet down; its disks and images stay
 	tests/lab/lab.sh down
 
-bench: bench-warm ## all benchmarks: tables, and a last line of JSON each
+bench: bench-saving bench-report bench-warm ## all benchmarks: tables, and a last line of JSON each
+
+bench-saving: venv ## hours that caches save, from the launches of RESULTS=results/NAME (an H100 run unless given)
+	python bench/saving.py $(RESULTS)
+
+bench-report: venv ## report.yml with 500 trials: seconds, and bytes of the page
+	python bench/report.py
 
 bench-warm: venv ## a fleet gets warm: the swarm beside its alternatives, and with faults (root)
 	python bench/warm.py

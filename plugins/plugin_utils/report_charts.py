@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -57,10 +58,13 @@ def throughput_over_latency(
 ) -> dict[str, Any]:
     """The points of one workload; a thin line joins those of a trial, a thick one those that no other beats."""
     points = [point | {"kind": _kind(point)} for point in picture["points"] if point["workload"] == workload]
+    points.sort(key=lambda point: (point["pareto"], point["best"]))  # what matters is drawn last, over the rest
+    labels = _apart([point for point in points if point["pareto"]], points)
     x = altair.X(
         "latency:Q",
         title=report_style.title(picture["latency"]),
         scale=altair.Scale(type="log", nice=False, padding=14),
+        axis=altair.Axis(labelSeparation=8),
     )
     y = altair.Y(
         "throughput:Q", title=report_style.title(picture["throughput"]), scale=altair.Scale(zero=True, nice=True)
@@ -92,9 +96,9 @@ def throughput_over_latency(
             strokeWidth=2, color=report_style.KIND_COLORS["Pareto front"], opacity=0.8
         ),
         base.mark_point(filled=True, size=70, opacity=0.95).encode(color=color, tooltip=tooltip),
-        base.transform_filter("datum.pareto")
+        altair.Chart(altair.NamedData("labels"))
         .mark_text(dy=-10, fontSize=10, color="currentColor")
-        .encode(text="trial:N"),
+        .encode(x=x, y=y, text="trial:N"),
     ]
     limit = (slo.get(picture["latency"]) or {}).get("max")
     # A limit far from every point would only squeeze them together.
@@ -103,7 +107,7 @@ def throughput_over_latency(
         rule = altair.Chart(altair.NamedData("limits")).mark_rule(strokeDash=[5, 4], color="#c0504d")
         layers.append(rule.encode(x="limit:Q", tooltip=[altair.Tooltip("limit:Q", title=f"SLO {picture['latency']}")]))
     chart = altair.layer(*layers).properties(width="container", height=320, title=f"Workload {workload}")
-    return report_style.finish(chart, points=points, limits=limits)
+    return report_style.finish(chart, points=points, labels=labels, limits=limits)
 
 
 def phase_bars(phases: list[dict[str, Any]]) -> dict[str, Any]:
@@ -152,11 +156,12 @@ def parameter_effect(effect: Mapping[str, Any], objective: str, best: int | None
         for row in effect["values"]
     ]
     order = [row["value"] for row in medians]
+    upright = {"labelAngle": 0, "labelAlign": "center"} if len(order) <= 6 else {"labelAngle": -40}
     x = altair.X(
         "value:N",
         title=effect["parameter"],
         sort=order,
-        axis=altair.Axis(labelAngle=0 if len(order) <= 6 else -40, labelOverlap=True, labelLimit=110),
+        axis=altair.Axis(labelOverlap=True, labelLimit=110, **upright),
     )
     y = altair.Y(
         "objective:Q", title=report_style.title(objective), scale=altair.Scale(zero=False, nice=True, padding=8)
@@ -201,7 +206,12 @@ def savings_bars(savings: Mapping[str, Any]) -> dict[str, Any]:
         altair.Chart(altair.NamedData("rows"))
         .mark_bar(height={"band": 0.65})
         .encode(
-            x=altair.X("hours:Q", stack="zero", title=f"hours of {savings['experiments']} experiments"),
+            x=altair.X(
+                "hours:Q",
+                stack="zero",
+                title=f"hours of {savings['experiments']} experiments",
+                axis=altair.Axis(tickCount=8),
+            ),
             y=y,
             color=altair.Color(
                 "part:N",
@@ -241,13 +251,35 @@ def host_strip(model: Mapping[str, Any], field: str, title: str) -> dict[str, An
         y=altair.Y("host:N", title=None, axis=altair.Axis(labelLimit=160))
     )
     points = base.mark_point(filled=True, size=45, opacity=0.6, color=report_style.KIND_COLORS["Pareto front"]).encode(
-        x=altair.X("value:Q", title=title, scale=altair.Scale(zero=False, nice=True, padding=8)),
+        x=altair.X(
+            "value:Q",
+            title=title,
+            scale=altair.Scale(zero=False, nice=True, padding=8),
+            axis=altair.Axis(tickCount=6, labelOverlap=True),
+        ),
         tooltip=["host:N", "trial:O", altair.Tooltip("value:Q", title=title, format=",.4~g"), "params:N"],
     )
     ticks = base.mark_tick(thickness=2.5, size=20, color="currentColor").encode(x="median(value):Q")
     return report_style.finish(
         altair.layer(points, ticks).properties(width="container", height=altair.Step(30)), rows=rows
     )
+
+
+def _apart(front: list[dict[str, Any]], points: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The points of a front whose numbers do not lie over each other; with all of them none could be read."""
+    latencies = [math.log(point["latency"]) for point in points]
+    width = (max(latencies) - min(latencies)) or 1.0
+    height = max(point["throughput"] for point in points)
+    apart: list[dict[str, Any]] = []
+    # A number takes about 7 % of the chart's width and 5 % of its height.
+    for point in sorted(front, key=lambda point: (not point["best"], point["latency"])):
+        if all(
+            abs(math.log(point["latency"] / other["latency"])) > 0.07 * width
+            or abs(point["throughput"] - other["throughput"]) > 0.05 * height
+            for other in apart
+        ):
+            apart.append(point)
+    return apart
 
 
 def _kind(point: Mapping[str, Any]) -> str:

@@ -41,7 +41,7 @@ def best_values(rows: list[dict[str, Any]], title: str) -> dict[str, Any]:
     order = [row["sweep"] for row in rows]
     base = altair.Chart(altair.NamedData("rows")).encode(
         y=altair.Y("sweep:N", title=None, sort=order, axis=altair.Axis(labelLimit=260)),
-        x=altair.X("value:Q", title=title),
+        x=altair.X("value:Q", title=title, axis=altair.Axis(tickCount=8)),
     )
     bars = base.mark_bar(height={"band": 0.65}, color=report_style.KIND_COLORS["Pareto front"])
     text = base.mark_text(align="left", dx=5, color="currentColor").encode(text=altair.Text("value:Q", format=",.4~g"))
@@ -57,10 +57,11 @@ def fronts(points: list[dict[str, Any]], workload: str, picture: Mapping[str, An
             "latency:Q",
             title=report_style.title(picture["latency"]),
             scale=altair.Scale(type="log", nice=False, padding=14),
+            axis=altair.Axis(labelSeparation=8),
         ),
         y=altair.Y("throughput:Q", title=report_style.title(picture["throughput"]), scale=altair.Scale(nice=True)),
         color=altair.Color(
-            "sweep:N", title=None, scale=altair.Scale(scheme="tableau10"), legend=altair.Legend(orient="top")
+            "sweep:N", title=None, sort=None, scale=altair.Scale(scheme="tableau10"), legend=altair.Legend(orient="top")
         ),
         tooltip=["sweep:N", "trial:O", "point:N", "params:N", "throughput:Q", "latency:Q"],
     )
