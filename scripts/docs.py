@@ -28,9 +28,13 @@ _MARKUP = re.compile(r"\b(RV|[COVEBIULMP])\(((?:\\.|[^()\\]|\([^()]*\))*)\)")
 def pages() -> dict[str, str]:
     """{name of the file: text} of the whole reference."""
     found, index = {}, ["# Reference", NOTICE, "", "## Modules", ""]
-    for name, document in module_documents().items():
+    for name, document in documents("module").items():
         found[f"{name}.md"] = module_page(name, document)
         index.append(f"- [{name}]({name}.md): {text(document['doc']['short_description'])}")
+    index += ["", "## Callback plugins", ""]
+    for name, document in documents("callback").items():
+        found[f"callback_{name}.md"] = callback_page(name, document)
+        index.append(f"- [{name}](callback_{name}.md): {text(document['doc']['short_description'])}")
     index += ["", "## Roles", ""]
     for path in sorted((ROOT / "roles").glob("*/meta/argument_specs.yml")):
         role = path.parents[1].name
@@ -41,10 +45,12 @@ def pages() -> dict[str, str]:
     return found
 
 
-def module_documents() -> dict[str, dict[str, Any]]:
-    """What ansible-doc says of every module, fragments merged in."""
-    names = sorted(path.stem for path in (ROOT / "plugins" / "modules").glob("[a-z]*.py"))
-    command = [Path(sys.executable).parent / "ansible-doc", "--json", *(COLLECTION + name for name in names)]
+def documents(kind_of_plugin: str) -> dict[str, dict[str, Any]]:
+    """What ansible-doc says of every plugin of a kind, fragments merged in."""
+    folder = "modules" if kind_of_plugin == "module" else kind_of_plugin
+    names = sorted(path.stem for path in (ROOT / "plugins" / folder).glob("[a-z]*.py"))
+    ansible_doc = Path(sys.executable).parent / "ansible-doc"
+    command = [ansible_doc, "--json", "--type", kind_of_plugin, *(COLLECTION + name for name in names)]
     said = json.loads(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout)
     return {name: said[COLLECTION + name] for name in names}
 
@@ -65,6 +71,17 @@ def module_page(name: str, document: Mapping[str, Any]) -> str:
             when = cell(said.get("returned") or "")
             lines.append(f"| `{key}` | {kind(said)} | {when} | {cell(said['description'])} |")
     return "\n".join([*lines, ""])
+
+
+def callback_page(name: str, document: Mapping[str, Any]) -> str:
+    doc = document["doc"]
+    lines = [f"# Callback plugin {name}", NOTICE, "", f"{text(doc['short_description'])}.", ""]
+    lines += [*bullets(doc["description"]), "", "## Options", "", *options_table(doc["options"], "suboptions"), ""]
+    for option in doc["options"].values():
+        variables = ", ".join(f"`{variable['name']}`" for variable in option["env"])
+        settings = ", ".join(f"`{ini['key']}` in `[{ini['section']}]`" for ini in option["ini"])
+        lines.append(f"Set by the environment variable {variables}, or by {settings} of `ansible.cfg`.")
+    return "\n".join([*lines, "", "## Example", "", "```sh", yaml.safe_load(document["examples"])["run"], "```", ""])
 
 
 def role_page(role: str, entry_points: Mapping[str, Any]) -> str:
