@@ -21,6 +21,7 @@ from ansible_collections.preheat.fleet.plugins.module_utils.hf_files import HubF
 
 OK, UNLINKED, DAMAGED, MISSING = "ok", "unlinked", "damaged", "missing"
 LISTING_VERSION = 1  # that of huggingface_hub 2.x
+HUB = "hub"  # whose listing it is, unless another origin is noted in it
 CHUNK_BYTES = 1 << 20
 
 
@@ -76,18 +77,22 @@ class RepoCache:
         return self.path / "trees" / (commit + ".json")
 
     def listing(self, commit: str) -> list[HubFile] | None:
-        try:
-            data = json.loads(self._listing(commit).read_text(encoding="utf-8"))
-            if data["format_version"] != LISTING_VERSION:
-                return None
-            return [
-                HubFile(path, info["size"], info["blob_id"], info.get("lfs_sha256"), info.get("xet_hash"))
-                for path, info in data["files"].items()
-            ]
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return None  # absent, unreadable or of another version: the Hub is asked again
+        return parse_listing(self._listing_text(commit))
 
-    def write_listing(self, commit: str, files: list[HubFile]) -> None:
+    def listing_origin(self, commit: str) -> str:
+        """Who said what the commit consists of: HUB, or what a seed said in its place."""
+        try:
+            return json.loads(self._listing_text(commit) or "{}").get("origin", HUB)
+        except ValueError:
+            return HUB
+
+    def _listing_text(self, commit: str) -> str | None:
+        try:
+            return self._listing(commit).read_text(encoding="utf-8")
+        except (OSError, ValueError):
+            return None  # absent or unreadable: the Hub is asked again
+
+    def write_listing(self, commit: str, files: list[HubFile], origin: str = HUB) -> None:
         entries = {}
         for file in sorted(files, key=lambda file: file.path):
             entry = {"size": file.size, "blob_id": file.git_sha1}
@@ -96,7 +101,8 @@ class RepoCache:
             if file.xet_hash:
                 entry["xet_hash"] = file.xet_hash
             entries[file.path] = entry
-        text = json.dumps({"format_version": LISTING_VERSION, "files": entries}, indent=1)
+        said = {"origin": origin} if origin != HUB else {}  # which huggingface_hub passes over
+        text = json.dumps({"format_version": LISTING_VERSION, **said, "files": entries}, indent=1)
         _write_atomically(self._listing(commit), text)
 
     def share_listing(self, commit: str) -> None:
@@ -155,6 +161,20 @@ class RepoCache:
             return self.blob(file).stat().st_size
         except OSError:
             return 0
+
+
+def parse_listing(text: str | None) -> list[HubFile] | None:
+    """The files of a listing; None if it is of another version or none at all."""
+    try:
+        data = json.loads(text or "")
+        if data["format_version"] != LISTING_VERSION:
+            return None
+        return [
+            HubFile(path, info["size"], info["blob_id"], info.get("lfs_sha256"), info.get("xet_hash"))
+            for path, info in data["files"].items()
+        ]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def has_hash(path, file: HubFile) -> bool:

@@ -84,6 +84,11 @@ def matches(path: str, patterns) -> bool:
     return any(fnmatchcase(path, pattern + "*" if pattern.endswith("/") else pattern) for pattern in patterns)
 
 
+def is_inside(path: str) -> bool:
+    """Whether a path stays below the folder that it is relative to."""
+    return not (path.startswith("/") or ".." in path.split("/") or "\\" in path)
+
+
 def _second_copies(files: list[HubFile]) -> list[str]:
     """consolidated*.safetensors repeats the weights, unless it is all there is."""
     weights = [file.path for file in files if "/" not in file.path and file.path.endswith(".safetensors")]

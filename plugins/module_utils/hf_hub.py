@@ -8,6 +8,7 @@ The library itself gives up at once on a 5xx. Files are fetched by hf_fetch.
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 import threading
@@ -15,7 +16,7 @@ import time
 
 from ansible_collections.preheat.fleet.plugins.module_utils import hf_errors
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_errors import HubError
-from ansible_collections.preheat.fleet.plugins.module_utils.hf_files import HubFile
+from ansible_collections.preheat.fleet.plugins.module_utils.hf_files import HubFile, is_inside
 
 __all__ = ["HubClient", "HubError", "huggingface_hub"]
 
@@ -43,6 +44,12 @@ class HubClient:
         name = "model_cache_fallback_endpoints (parameter fallback_endpoints)"
         self._fallbacks = [_checked(each, name) for each in fallbacks or ()]
         self._lock = threading.Lock()
+
+    def hasty(self) -> HubClient:
+        """The same, for who has another way: asks once more, not often."""
+        other = copy.copy(self)
+        other._retries = min(1, self._retries)
+        return other
 
     @property
     def endpoints(self) -> list[str]:
@@ -136,7 +143,7 @@ def _checked(endpoint: str, name: str) -> str:
 
 def _hub_file(entry: dict) -> HubFile:
     path = entry["path"]
-    if path.startswith("/") or ".." in path.split("/") or "\\" in path:
+    if not is_inside(path):
         raise HubError("hub_error", f"The Hub lists the file path {path!r}.", "Do not use this endpoint or repo.")
     lfs = entry.get("lfs") or {}
     return HubFile(path, entry["size"], entry["oid"], lfs.get("oid"), entry.get("xetHash"))

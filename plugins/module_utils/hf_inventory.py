@@ -81,8 +81,15 @@ def _completeness(cache: RepoCache, commit: str, present: dict, selection: Selec
 
 
 def _weights(index: Path) -> set[str] | None:
+    try:
+        return weights_of(index.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def weights_of(index: str) -> set[str] | None:
     """The files that an index of shards names; None if it cannot be read."""
     try:
-        return set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return set(json.loads(index)["weight_map"].values())
+    except (ValueError, KeyError, AttributeError, TypeError):
         return None

@@ -12,6 +12,7 @@ from ansible_collections.preheat.fleet.plugins.module_utils.hf_snapshot import D
 
 def of_snapshot(plan: Plan, done: Done, snapshot_path) -> dict:
     all_hashed = plan.hashed or all(file.etag in done.verified for file in plan.files)
+    sources = [name for name, size in (("hub", done.bytes_fetched), ("seed", done.bytes_from_seed)) if size]
     rate = done.bytes_fetched / 1e6 / done.seconds if done.bytes_fetched and done.seconds else 0.0
     return {
         "changed": plan.changed,
@@ -24,9 +25,12 @@ def of_snapshot(plan: Plan, done: Done, snapshot_path) -> dict:
         "bytes_to_fetch": plan.bytes_to_fetch,
         "bytes_resumed": plan.bytes_resumed,
         "bytes_fetched": done.bytes_fetched,
+        "bytes_in_seed": plan.bytes_in_seed,
+        "bytes_from_seed": done.bytes_from_seed,
         "mb_per_second": round(rate, 1),
-        "source": "hub" if done.bytes_fetched else "cache",
+        "source": "+".join(sources) or "cache",
         "verified": "hash" if all_hashed else "size",
+        "checked_against": plan.origin,
         "warnings": plan.warnings,
         "diff": _difference(plan),
     }

@@ -10,6 +10,7 @@ leaves, the next run completes.
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import threading
 import time
@@ -19,6 +20,7 @@ from pathlib import Path
 
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_cache import (
     DAMAGED,
+    HUB,
     MISSING,
     OK,
     UNLINKED,
@@ -34,7 +36,14 @@ from ansible_collections.preheat.fleet.plugins.module_utils.hf_fetch import (
 )
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_files import HubFile, Selection
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_hub import HubClient, HubError, huggingface_hub
+from ansible_collections.preheat.fleet.plugins.module_utils.hf_seed import LISTED, UNLISTED, Seed
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_tree import COMMIT, select
+
+_ORIGINS = {
+    LISTED: "The Hub did not give the files' hashes: they are checked against those that seed '{seed}' brings along, "
+    "which finds damage, but not a seed that was wrong from the start.",
+    UNLISTED: "The Hub did not give the files' hashes, and seed '{seed}' has none: its bytes are taken for right.",
+}
 
 
 @dataclass
@@ -49,6 +58,8 @@ class Plan:
     hashed: bool
     leftovers: list[str]  # names of files that killed downloads left and that are of no use
     bytes_resumed: int  # what such files hold of those to fetch
+    origin: str  # who said what the files are: the Hub, or a seed in its place
+    seeded: dict[str, str]  # etags of files to fetch that the seed seems to have, and where
     ref: str | None  # the branch or tag to record, and the commit it stands for so far
     ref_before: str | None
     warnings: list[str] = field(default_factory=list)
@@ -68,6 +79,17 @@ class Plan:
         return sum(file.size for file in {file.etag: file for file in self.to_fetch}.values())
 
     @property
+    def bytes_in_seed(self) -> int:
+        return sum(
+            file.size for file in {file.etag: file for file in self.to_fetch}.values() if file.etag in self.seeded
+        )
+
+    def of_seed(self) -> Plan:
+        """As much of it as can be done without the Hub."""
+        lacking = {file.path for file in self.to_fetch if file.etag not in self.seeded}
+        return dataclasses.replace(self, files=[file for file in self.files if file.path not in lacking], ref=None)
+
+    @property
     def bytes_total(self) -> int:
         return sum(file.size for file in self.files)
 
@@ -79,6 +101,7 @@ class Plan:
 @dataclass
 class Done:
     bytes_fetched: int = 0
+    bytes_from_seed: int = 0
     seconds: float = 0.0
     verified: set[str] = field(default_factory=set)  # etags hashed by this run
 
@@ -96,53 +119,98 @@ class Snapshot:
         max_workers: int = 8,
         min_free_bytes: int = 0,
         stall_seconds: float = STALL_SECONDS,
+        seed: Seed | None = None,
     ):
         self._hub, self._cache = hub, cache
         self._repo_id, self._revision, self._selection = repo_id, revision, selection
         self._hashes, self._max_workers, self._min_free_bytes = hashes, max_workers, min_free_bytes
-        self._stall_seconds, self._count_lock = stall_seconds, threading.Lock()
+        self._stall_seconds, self._seed, self._count_lock = stall_seconds, seed, threading.Lock()
+        self._full = threading.Event()
 
-    def plan(self) -> Plan:
+    def plan(self, seed_only: bool = False) -> Plan:
         """Writes nothing. By commit, and with the Hub's listing in the cache, it asks nothing of the Hub either."""
         by_commit = bool(COMMIT.fullmatch(self._revision))
         recorded = None if by_commit else self._cache.ref(self._revision)
-        unreachable: HubError | None = None
-        commit = self._revision
-        if not by_commit:
-            try:
-                commit = self._hub.commit(self._repo_id, self._revision)
-            except HubError as error:
-                if error.reason != "hub_unreachable" or not recorded:
-                    raise
-                unreachable, commit = error, recorded
-        stored = self._cache.listing(commit)
-        if stored is None and unreachable:
-            raise unreachable
-        listing = self._hub.tree(self._repo_id, commit) if stored is None else stored
+        commit, listing, origin, is_new, unreachable = self._resolve(by_commit, recorded)
         files = select(self._repo_id, listing, self._selection)
         states = self._states(commit, files)
-        partials = self._partials(file for file in files if states[file.path] in (MISSING, DAMAGED))
+        wanted = [file for file in files if states[file.path] in (MISSING, DAMAGED)]
+        seeded = {file.etag: self._seed.find(commit, file) for file in wanted} if self._seed else {}
+        partials = self._partials(file for file in wanted if not seeded.get(file.etag))
         plan = Plan(
             commit=commit,
             listing=listing,
-            listing_is_new=stored is None,
+            listing_is_new=is_new,
             files=files,
             states=states,
             hashed=self._hashes,
             leftovers=[path.name for path in self._cache.leftovers() if path not in partials],
             bytes_resumed=sum(partials.values()),
+            origin=origin,
+            seeded={etag: at for etag, at in seeded.items() if at is not None},
             ref=None if by_commit else self._revision,
             ref_before=recorded,
         )
-        if unreachable and plan.to_fetch:
-            found = f"The cache holds commit {commit}, but {len(plan.to_fetch)} of its {len(files)} files are missing."
-            raise HubError(unreachable.reason, f"{unreachable.message} {found}", unreachable.remedy)
-        if unreachable:
-            found = (
-                f"Using commit {commit}, which refs/{self._revision} names; it is complete, but may not be the newest."
-            )
-            plan.warnings.append(f"{unreachable.message} {found}")
+        plan = plan.of_seed() if seed_only else plan
+        self._check_reachable(plan, unreachable)
+        if is_new and origin != HUB:
+            plan.warnings.append(_ORIGINS[origin].format(seed=self._seed and self._seed.path))
         return plan
+
+    def _resolve(self, by_commit: bool, recorded: str | None):
+        """(commit, listing, its origin, whether it is new, the error if the Hub was asked for the commit in vain)"""
+        seed, unreachable, commit = self._seed, None, self._revision
+        hub = self._hub.hasty() if seed else self._hub
+        if not by_commit:
+            try:
+                commit = hub.commit(self._repo_id, self._revision)
+            except HubError as error:
+                # What somebody has brought to this host is newer than what was here before.
+                known = (seed.commit(self._revision) if seed else None) or recorded
+                if error.reason != "hub_unreachable":
+                    raise
+                if not known:
+                    raise self._without_commit(error) from error
+                unreachable, commit = error, known
+        stored, origin = self._cache.listing(commit), self._cache.listing_origin(commit)
+        if stored is not None and (origin == HUB or not self._hashes or unreachable):
+            return commit, stored, origin, False, unreachable
+        try:
+            if unreachable:
+                raise unreachable
+            return commit, hub.tree(self._repo_id, commit), HUB, True, None
+        except HubError as error:
+            if error.reason != "hub_unreachable":
+                raise
+            if stored is not None:
+                return commit, stored, origin, False, error
+            found = seed.listing(commit) if seed else None
+            if found is None:
+                raise self._without_commit(error) if seed else error from None
+            return commit, *found, True, error
+
+    def _without_commit(self, error: HubError) -> HubError:
+        if not self._seed:
+            return error
+        what = f"{error.message} The seed '{self._seed.path}' does not say what revision '{self._revision}' of it is."
+        remedy = (
+            "Give the commit as revision, or a seed that has it: a Hub cache with its refs and snapshots, or a folder "
+            "made by hf download --local-dir."
+        )
+        return HubError(error.reason, what, remedy)
+
+    def _check_reachable(self, plan: Plan, unreachable: HubError | None) -> None:
+        lacking = [file for file in plan.to_fetch if file.etag not in plan.seeded]
+        if unreachable and lacking:
+            found = (
+                f"The cache holds commit {plan.commit}, but {len(lacking)} of its {len(plan.files)} files are missing"
+            )
+            found += f" there and in seed '{self._seed.path}'." if self._seed else "."
+            raise HubError(unreachable.reason, f"{unreachable.message} {found}", unreachable.remedy)
+        if unreachable and plan.ref:
+            by = f"refs/{self._revision} names" if plan.commit == plan.ref_before else "the seed names"
+            found = f"Using commit {plan.commit}, which {by}; it is complete, but may not be the newest."
+            plan.warnings.append(f"{unreachable.message} {found}")
 
     def _states(self, commit: str, files: list[HubFile]) -> dict[str, str]:
         with ThreadPoolExecutor(self._max_workers if self._hashes else 1) as pool:
@@ -160,19 +228,29 @@ class Snapshot:
         freed = sum(self._cache.size_bytes(file) for file in damaged)
         freed += sum(path.stat().st_blocks * 512 for path in self._cache.leftovers())
         free = free_bytes(self._cache.cache_dir)
-        if plan.bytes_to_fetch and free + freed < plan.bytes_to_fetch + self._min_free_bytes:
+        needed = plan.bytes_to_fetch - self._linked_bytes(plan)
+        if needed and free + freed < needed + self._min_free_bytes:
             raise HubError(
                 "no_space",
-                f"cache_dir '{self._cache.cache_dir}' has {_gb(free)} free, but {_gb(plan.bytes_to_fetch)} of "
+                f"cache_dir '{self._cache.cache_dir}' has {_gb(free)} free, but {_gb(needed)} of "
                 f"{self._repo_id} are to be fetched and {_gb(self._min_free_bytes)} must stay free (min_free_bytes).",
                 "Free space there, remove another model (state: absent), or set model_cache_dir (parameter cache_dir) "
                 "to a larger disk.",
             )
 
+    def _linked_bytes(self, plan: Plan) -> int:
+        """What comes from the seed without taking space."""
+        if not self._seed:
+            return 0
+        files = {file.etag: file for file in plan.to_fetch if file.etag in plan.seeded}
+        return sum(
+            file.size for etag, file in files.items() if self._seed.links(plan.seeded[etag], self._cache.cache_dir)
+        )
+
     def apply(self, plan: Plan) -> Done:
         done, begin = Done(), time.monotonic()
         if plan.listing_is_new:
-            self._cache.write_listing(plan.commit, plan.listing)
+            self._cache.write_listing(plan.commit, plan.listing, plan.origin)
         else:
             self._cache.share_listing(plan.commit)
         if plan.leftovers:
@@ -200,8 +278,13 @@ class Snapshot:
             stall_seconds=self._stall_seconds,
         )
         huggingface_hub()  # imported before the threads race for it
-        with ThreadPoolExecutor(self._max_workers) as pool:
-            futures = [pool.submit(self._hold_all, plan, group, done, fetcher) for group in groups.values()]
+        workers, etags = self._max_workers, list(groups)
+        if self._seed and plan.seeded and self._seed.one_by_one:
+            seed, first = self._seed, [etag for etag in groups if etag in plan.seeded]
+            first.sort(key=lambda etag: seed.position(plan.seeded[etag]))
+            workers, etags = 1, [*first, *(etag for etag in groups if etag not in plan.seeded)]
+        with ThreadPoolExecutor(workers) as pool:
+            futures = [pool.submit(self._hold_all, plan, groups[etag], done, fetcher) for etag in etags]
             try:
                 for future in futures:
                     future.result()
@@ -231,12 +314,26 @@ class Snapshot:
             state = self._cache.check(plan.commit, file, self._hashes or not known)
             if state == DAMAGED:
                 self._cache.remove_file(plan.commit, file)
-            if state in (DAMAGED, MISSING):
+            if state in (DAMAGED, MISSING) and not self._take(plan, file, done):
                 self._download(fetcher, file)
             if self._hashes or not known:
                 done.verified.add(file.etag)
             if state != OK:
                 self._cache.link(plan.commit, file)
+
+    def _take(self, plan: Plan, file: HubFile, done: Done) -> bool:
+        """Take a file from the seed, if it is there and right."""
+        at, blobs = plan.seeded.get(file.etag), self._cache.blobs
+        if at is None or not self._seed:
+            return False
+        target = partial_file(blobs, file.etag) or new_partial_file(blobs, file.etag)
+        if not self._seed.take(at, file, target):
+            plan.warnings.append(f"{file.path} in seed '{self._seed.path}' is damaged: the Hub is asked for it.")
+            return False
+        target.replace(self._cache.blob(file))
+        with self._count_lock:
+            done.bytes_from_seed += file.size
+        return True
 
     def _download(self, fetcher: Fetcher, file: HubFile) -> None:
         blobs = self._cache.blobs
@@ -247,13 +344,17 @@ class Snapshot:
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise
-            target.unlink(missing_ok=True)
+            self._full.set()
             raise HubError(
                 "no_space",
                 f"The disk of cache_dir '{self._cache.cache_dir}' became full while {file.path} was fetched "
                 f"({_gb(file.size)}).",
                 "Free space there or set model_cache_dir (parameter cache_dir) to a larger disk.",
             ) from error
+        finally:
+            # Kept for the next run, but not where it takes the space that others on the host need to live.
+            if self._full.is_set():
+                target.unlink(missing_ok=True)
 
     # locks: the library's own, so that it and we never fetch the same blob at the same time
 

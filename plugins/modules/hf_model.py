@@ -14,8 +14,12 @@ description:
   - Every file is hashed before it takes its place in the cache (SHA-256 for LFS files, git's SHA-1 for others, against
     the Hub's listing). Files that have the wrong size are fetched again; so are those with wrong bytes with
     O(verify=full).
-  - C(refs/REVISION) is written last. What a killed download left is removed. Downloads share C(huggingface_hub)'s own
-    locks, so that several processes fetch each file once.
+  - C(refs/REVISION) is written last. What a killed download left of a file, of this module or of C(huggingface_hub), is
+    not fetched again; what is of no use is removed. Downloads share C(huggingface_hub)'s own locks, so that several
+    processes fetch each file once.
+  - Files come in ranges over several connections of plain HTTP, not over Xet, whose transfers may hang. A connection
+    that brings nothing for O(stall_seconds) is cut, and the rest asked for anew, at the next endpoint if there are
+    several.
   - Given a commit whose snapshot is complete, no request goes to the Hub; given a branch or tag, one. If the Hub cannot
     be reached then, a complete snapshot of the commit that was recorded last is used, with a warning.
 version_added: "0.1.0"
@@ -39,10 +43,12 @@ options:
   state:
     description:
       - V(present) makes the snapshot complete.
+      - V(seeded) takes what O(seed) has of the snapshot, and leaves the rest to others, such as
+        M(preheat.fleet.hf_swarm).
       - V(absent) removes the snapshot of O(revision), with the blobs that no other snapshot uses; without O(revision),
         the whole repo. The Hub is not asked.
     type: str
-    choices: [present, absent]
+    choices: [present, seeded, absent]
     default: present
   repo_id:
     description: The repo, C(ORG/NAME).
@@ -61,6 +67,27 @@ options:
   endpoint:
     description: The Hub. Without it what E(HF_ENDPOINT) says, in most cases C(https://huggingface.co).
     type: str
+  fallback_endpoints:
+    description:
+      - Other endpoints of the Hub, such as mirrors, for what O(endpoint) does not give, be it down, stalled or without
+        the repo. They get O(token) too.
+    type: list
+    elements: str
+  stall_seconds:
+    description: How long a transfer may bring no byte before it is cut and tried another way.
+    type: int
+    default: 60
+  seed:
+    description:
+      - A folder (also of NFS) or tarball on the host that holds files of the repo; what is missing is taken from there,
+        and only the rest fetched from the Hub. It is only read, and not looked at when nothing is missing.
+      - A Hub cache, or the repo's folder in one; a folder made by C(hf download --local-dir); the files themselves, in
+        the folder or below it in C(ORG/NAME); or a tarball of one of these. A compressed one is read file by file.
+      - Bytes are hashed before they count, as those from the Hub are, against the Hub's hashes. If the Hub cannot be
+        asked, against those that the seed brings along, see RV(checked_against); O(revision) is then what the seed says
+        it is, or must be a commit.
+      - Files get into the cache by shared blocks or hard links where the file system can, otherwise as copies.
+    type: path
   verify:
     description:
       - How files that are already there are checked. V(size) looks at their sizes, V(full) reads all their bytes.
@@ -104,6 +131,18 @@ EXAMPLES = r"""
     repo_id: Qwen/Qwen3-8B
     verify: full
 
+- name: Hold a model without a network, from a tarball of another host's cache
+  preheat.fleet.hf_model:
+    repo_id: Qwen/Qwen3-8B
+    seed: /mnt/transfer/qwen3-8b.tar
+
+- name: Ask a mirror first, the Hub for what it lacks
+  preheat.fleet.hf_model:
+    repo_id: Qwen/Qwen3-8B
+    endpoint: https://hub.example.internal
+    fallback_endpoints: [https://huggingface.co]
+    stall_seconds: 20
+
 - name: Remove a model
   preheat.fleet.hf_model:
     repo_id: Qwen/Qwen3-8B
@@ -123,12 +162,12 @@ revision:
   sample: main
 commit:
   description: The commit it stands for.
-  returned: O(state=present)
+  returned: O(state=present) or O(state=seeded)
   type: str
   sample: b968826d9c46dd6066d109eabc6255188de91218
 snapshot_path:
   description: The folder of the snapshot.
-  returned: O(state=present)
+  returned: O(state=present) or O(state=seeded)
   type: str
   sample: /data/hub/models--Qwen--Qwen3-8B/snapshots/b968826d9c46dd6066d109eabc6255188de91218
 cache_dir:
@@ -140,57 +179,81 @@ files:
   description:
     - The files of the snapshot, with their size in bytes, hash (C(sha256) or C(git_sha1)) and C(found), which is how
       they were found, one of C(ok), C(unlinked) (the blob is there, the snapshot lacks it), C(damaged) and C(missing).
-  returned: O(state=present)
+  returned: O(state=present) or O(state=seeded)
   type: list
   elements: dict
   sample: [{path: config.json, size: 728, git_sha1: d3d7c1e8c3e78eeb1640b8e2041ee256e24c9ee1, found: missing}]
 repaired:
   description: Files that were damaged (in check mode, are damaged).
-  returned: O(state=present)
+  returned: O(state=present) or O(state=seeded)
   type: list
   elements: str
   sample: [model-00001-of-00005.safetensors]
 leftovers:
-  description: Files of killed downloads, which were removed (in check mode, would be).
-  returned: O(state=present)
+  description: Files of killed downloads that are of no use and were removed (in check mode, would be).
+  returned: O(state=present) or O(state=seeded)
   type: list
   elements: str
   sample: []
 bytes_total:
   description: Size of the snapshot.
-  returned: O(state=present)
+  returned: O(state=present) or O(state=seeded)
   type: int
   sample: 16397461110
 bytes_to_fetch:
   description: What was missing or damaged when the module began.
-  returned: O(state=present)
+  returned: O(state=present) or O(state=seeded)
   type: int
   sample: 16397461110
+bytes_resumed:
+  description: The part of it that killed downloads had left and that is not fetched again.
+  returned: O(state=present) or O(state=seeded)
+  type: int
+  sample: 0
+bytes_in_seed:
+  description: The part of it that O(seed) seems to have.
+  returned: O(state=present) or O(state=seeded)
+  type: int
+  sample: 0
+bytes_from_seed:
+  description: What this run took from O(seed).
+  returned: O(state=present) or O(state=seeded)
+  type: int
+  sample: 0
 bytes_fetched:
   description: What this run fetched. Less than RV(bytes_to_fetch) if another process fetched files meanwhile.
-  returned: O(state=present)
+  returned: O(state=present) or O(state=seeded)
   type: int
   sample: 16397461110
 seconds:
   description: Time of the whole run.
-  returned: O(state=present)
+  returned: O(state=present) or O(state=seeded)
   type: float
   sample: 190.2
 mb_per_second:
   description: Megabytes (10^6 bytes) per second while files were fetched; 0 if none was.
-  returned: O(state=present)
+  returned: O(state=present) or O(state=seeded)
   type: float
   sample: 86.4
 source:
-  description: Where the missing bytes came from; V(cache) if none was fetched.
-  returned: O(state=present)
+  description: Where the missing bytes came from, V(hub), V(seed) or V(hub+seed); V(cache) if none was missing.
+  returned: O(state=present) or O(state=seeded)
   type: str
   sample: hub
 verified:
   description: V(hash) if this run hashed every file, V(size) if it looked at the sizes of some only.
-  returned: O(state=present)
+  returned: O(state=present) or O(state=seeded)
   type: str
   sample: hash
+checked_against:
+  description:
+    - What sizes and hashes were compared with. V(hub), the Hub's listing, of now or of when the files came.
+    - V(seed), the list that the seed brought along, because the Hub could not be asked; this finds damage, but not a
+      seed that was wrong from the start. V(none), nothing but the seed's own bytes as they were.
+    - With O(verify=full) the Hub is asked again.
+  returned: O(state=present) or O(state=seeded)
+  type: str
+  sample: hub
 removed:
   description: Commits and refs that were removed (in check mode, would be), and the bytes that this frees.
   returned: O(state=absent)
@@ -199,8 +262,8 @@ removed:
 reason:
   description:
     - What failed, for programs. One of C(gated_repo), C(repo_not_found), C(revision_not_found), C(unauthorized),
-      C(hub_unreachable), C(hub_error), C(wrong_bytes), C(no_space), C(not_writable), C(no_weights),
-      C(nothing_selected), C(pickle_not_allowed), C(bad_name).
+      C(hub_unreachable), C(stalled), C(hub_error), C(wrong_bytes), C(no_space), C(not_writable), C(no_weights),
+      C(nothing_selected), C(pickle_not_allowed), C(bad_seed), C(bad_name), C(bad_value).
   returned: failure
   type: str
   sample: gated_repo
@@ -217,8 +280,10 @@ from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
 from ansible_collections.preheat.fleet.plugins.module_utils import hf_remove, hf_report
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_cache import RepoCache, default_cache_dir
+from ansible_collections.preheat.fleet.plugins.module_utils.hf_fetch import STALL_SECONDS
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_files import Selection
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_hub import HubClient, HubError
+from ansible_collections.preheat.fleet.plugins.module_utils.hf_seed import Seed
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_snapshot import Done, Snapshot
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_tree import check_names
 
@@ -227,9 +292,14 @@ def present(params: dict, check_mode: bool) -> dict:
     begin = time.monotonic()
     revision = params["revision"] or "main"
     check_names(params["repo_id"], revision)
+    if params["stall_seconds"] <= 0:
+        given = f"stall_seconds is {params['stall_seconds']:g}, which would cut every transfer."
+        raise HubError(
+            "bad_value", given, "Give model_cache_stall_seconds (parameter stall_seconds) a positive number."
+        )
     cache = RepoCache(params["cache_dir"], params["repo_id"])
     snapshot = Snapshot(
-        HubClient(params["endpoint"], params["token"], params["retries"]),
+        HubClient(params["endpoint"], params["token"], params["retries"], fallbacks=params["fallback_endpoints"]),
         cache,
         repo_id=params["repo_id"],
         revision=revision,
@@ -237,8 +307,10 @@ def present(params: dict, check_mode: bool) -> dict:
         hashes=params["verify"] == "full",
         max_workers=params["max_workers"],
         min_free_bytes=params["min_free_bytes"],
+        stall_seconds=params["stall_seconds"],
+        seed=Seed(params["seed"], params["repo_id"]) if params["seed"] else None,
     )
-    plan = snapshot.plan()
+    plan = snapshot.plan(seed_only=params["state"] == "seeded")
     snapshot.check_space(plan)
     done = Done() if check_mode else snapshot.apply(plan)
     return {
@@ -259,7 +331,7 @@ def absent(params: dict, check_mode: bool) -> dict:
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "state": {"type": "str", "choices": ["present", "seeded", "absent"], "default": "present"},
             "repo_id": {"type": "str", "required": True},
             "revision": {"type": "str"},
             "cache_dir": {"type": "path"},
@@ -269,15 +341,19 @@ def main() -> None:
             "token": {"type": "str", "no_log": True},
             "endpoint": {"type": "str"},
             "verify": {"type": "str", "choices": ["size", "full"], "default": "size"},
-            "max_workers": {"type": "int", "default": 8},
             "retries": {"type": "int", "default": 5},
             "min_free_bytes": {"type": "int", "default": 1 << 30},
+            "fallback_endpoints": {"type": "list", "elements": "str"},
+            "seed": {"type": "path"},
+            "max_workers": {"type": "int", "default": 8},
+            "stall_seconds": {"type": "int", "default": STALL_SECONDS},
         },
+        required_if=[("state", "seeded", ["seed"])],
         supports_check_mode=True,
     )
     params = module.params
     params["cache_dir"] = params["cache_dir"] or default_cache_dir()
-    act = present if params["state"] == "present" else absent
+    act = absent if params["state"] == "absent" else present
     known = {"repo_id": params["repo_id"], "cache_dir": params["cache_dir"]}
     try:
         result = act(params, module.check_mode)

@@ -57,6 +57,9 @@ def params(hub, cache, **given) -> dict:
         "max_workers": 4,
         "retries": 2,
         "min_free_bytes": 0,
+        "fallback_endpoints": None,
+        "stall_seconds": 10,
+        "seed": None,
         **given,
     }
 
@@ -321,6 +324,50 @@ def test_wrong_bytes_every_time(hub, cache):
     assert not (repo_dir(cache) / "blobs" / etag).exists()
     assert not (repo_dir(cache) / "refs").exists()
     assert not list(cache.rglob("*.incomplete"))
+
+
+# transfers that hang
+
+STALL = {"kind": "stall", "after_bytes": 400_000, "seconds": 2, "match": "^/cdn/.*00001"}
+
+
+def test_a_transfer_that_hangs_is_cut_and_goes_on(hub, cache):
+    hub.control.add_fault(**STALL)
+    result = present(hub, cache, stall_seconds=0.3)
+    assert contents(result) == FILES
+    # What had come is not asked for again; some of it may still have been on its way.
+    assert hub.control.stats()["files"][f"{REPO}/{SHARD}"]["bytes"] < 1.5 * len(FILES[SHARD])
+
+
+def test_a_hub_that_hangs_is_left_for_another(hub, cache, tmp_path):
+    hub.control.add_fault(**STALL, count=None)
+    with serving.ServedHub(tmp_path / "mirror") as mirror:
+        mirror.publish(FILES)
+        result = present(hub, cache, stall_seconds=0.3, fallback_endpoints=[mirror.endpoint])
+        assert contents(result) == FILES
+        assert mirror.control.stats()["sides"]["cdn"]["bytes"] > 0
+
+
+def test_a_hub_that_always_hangs(hub, cache):
+    hub.control.add_fault(**{**STALL, "after_bytes": 0, "count": None})
+    with pytest.raises(HubError, match=r"no byte of model-00001.* in 0.3 s \(attempts: 3\)") as caught:
+        present(hub, cache, stall_seconds=0.3)
+    assert caught.value.reason == "stalled"
+    assert "model_cache_stall_seconds" in caught.value.remedy
+
+
+@pytest.mark.parametrize("lacks", ["everything", "the repo"])
+def test_a_mirror_without_the_repo(hub, cache, tmp_path, lacks):
+    with serving.ServedHub(tmp_path / "mirror") as mirror:
+        if lacks == "the repo":
+            mirror.publish(FILES, repo="acme/other")
+        result = present(mirror, cache, fallback_endpoints=[hub.endpoint])
+    assert contents(result) == FILES
+
+
+def test_no_time_to_stall(hub, cache):
+    with pytest.raises(HubError, match="model_cache_stall_seconds"):
+        present(hub, cache, stall_seconds=0)
 
 
 # errors that stay
