@@ -29,6 +29,7 @@ ARGUMENTS: dict[str, Any] = {
     "docker_host": {"type": "str", "required": True},
     "cache_dir": {"type": "str", "required": True},
     "jit_cache_dir": {"type": "str"},
+    "dataset_dir": {"type": "str"},
     "endpoint": {"type": "str"},
     "gpu_access": {"type": "str", "default": "auto"},
     "facts_file": {"type": "str"},

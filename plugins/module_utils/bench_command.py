@@ -9,6 +9,8 @@ import inspect
 
 from ansible_collections.preheat.fleet.plugins.module_utils import bench_warm
 
+# Datasets whose prompts and answers are as long as they are in the file.
+NATURAL_LENGTHS = ("sharegpt", "custom")
 # The measuring process gets this long to end by itself before it is killed.
 KILL_AFTER_SECONDS = 10
 # What coreutils' timeout exits with when it had to end (124) or to kill (137) its command; the latter has other causes.
@@ -63,15 +65,13 @@ def server_url(port):
     return f"http://127.0.0.1:{port}"
 
 
-def benchmark_command(params, tokenizer_path, output_file):
-    """The argv of one run of bench_serving, for the module's parameters."""
+def benchmark_command(params, tokenizer_path, output_file, dataset_path=None):
+    """The argv of one run of bench_serving, for the module's parameters; C(dataset_path) is in the container."""
     argv = ["timeout", f"--kill-after={KILL_AFTER_SECONDS}", str(params["timeout_seconds"])]
     argv += ["python3", "-m", params["bench_module"]]
     argv += ["--backend", params["backend"], "--base-url", server_url(params["container_port"])]
     argv += ["--model", tokenizer_path, "--tokenizer", tokenizer_path]
-    argv += ["--dataset-name", params["dataset"], "--num-prompts", str(params["num_prompts"])]
-    argv += ["--random-input-len", str(params["input_tokens"]), "--random-output-len", str(params["output_tokens"])]
-    argv += ["--random-range-ratio", str(params["range_ratio"])]
+    argv += _prompts(params) + (["--dataset-path", dataset_path] if dataset_path else [])
     if params["concurrency"] is not None:
         argv += ["--max-concurrency", str(params["concurrency"])]
     if params["request_rate"] is not None:
@@ -82,6 +82,23 @@ def benchmark_command(params, tokenizer_path, output_file):
         argv += ["--flush-cache"]
     argv += ["--disable-tqdm", "--output-details", "--output-file", output_file]
     return argv + [str(argument) for argument in params["extra_args"] or []]
+
+
+def _prompts(params):
+    """Where the prompts come from, how many there are, and how long they and their answers."""
+    count, length, answer = (params[name] for name in ("num_prompts", "input_tokens", "output_tokens"))
+    if params["shared_prefix"]:
+        groups, shared = params["shared_prefix"]["groups"], params["shared_prefix"]["tokens"]
+        argv = ["--dataset-name", "generated-shared-prefix", "--gsp-num-groups", groups]
+        argv += ["--gsp-prompts-per-group", -(-count // groups), "--gsp-system-prompt-len", shared]
+        argv += ["--gsp-question-len", length - shared, "--gsp-output-len", answer]
+    elif params["dataset"] in NATURAL_LENGTHS:
+        argv = ["--dataset-name", params["dataset"], "--num-prompts", count]
+        argv += ["--sharegpt-output-len", answer] if answer else []
+    else:
+        argv = ["--dataset-name", params["dataset"], "--num-prompts", count, "--random-input-len", length]
+        argv += ["--random-output-len", answer, "--random-range-ratio", params["range_ratio"]]
+    return [str(argument) for argument in argv]
 
 
 def with_imports_done(command):

@@ -5,7 +5,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import tarfile
+import tempfile
 import time
 import uuid
 
@@ -15,6 +19,8 @@ TAIL_CHARACTERS = 4000
 # The exit code of a process that was killed, such as by the end of its container.
 KILLED = 137
 DEATH_SECONDS = 5
+# What argparse exits with.
+USAGE_ERROR = 2
 
 
 class BenchmarkError(Exception):
@@ -73,6 +79,22 @@ class ServerContainer:
         texts = [(stream or b"").decode("utf-8", "replace") for stream in (output, problems)]
         return (KILLED if exit_code is None else exit_code, *texts)
 
+    def put(self, path):
+        """Copy a file of the host into the container, unless it is there; returns its path inside."""
+        size, changed = os.path.getsize(path), os.stat(path).st_mtime_ns
+        name = "preheat-dataset-" + hashlib.sha256(f"{path} {size} {changed}".encode()).hexdigest()[:16]
+        inside = f"/tmp/{name}"
+        # By its size, as a copy that was interrupted leaves a part.
+        if self.execute(["stat", "-c", "%s", inside])[1].strip() != str(size):
+            with tempfile.TemporaryFile() as archive:
+                with tarfile.open(fileobj=archive, mode="w") as tar, open(path, "rb") as content:
+                    entry = tarfile.TarInfo(name)
+                    entry.size, entry.mode = size, 0o644
+                    tar.addfile(entry, content)
+                archive.seek(0)
+                self._client.api.put_archive(self._name, "/tmp", archive)
+        return inside
+
     def is_running(self, patience_seconds=0):
         """Whether it runs, and goes on to for a while: its processes die a moment before the engine says so."""
         deadline = time.monotonic() + patience_seconds
@@ -89,7 +111,8 @@ def run(container, params, path):
     start, begin = time.time(), time.monotonic()
     flushed = _flush(container, params["container_port"]) if params["flush_cache"] else {"succeeded": False}
     tokenizer_path = params["tokenizer_path"] or _tokenizer_path(container, params["container_port"])
-    command = bench_command.benchmark_command(params, tokenizer_path, path)
+    dataset_path = container.put(params["dataset_file"]) if params["dataset_file"] else None
+    command = bench_command.benchmark_command(params, tokenizer_path, path, dataset_path)
     try:
         _measure(container, params, command)
         text = container.execute(["cat", path])[1]
@@ -162,6 +185,14 @@ def _measure(container, params, command):
             output=text,
         )
     _check_alive(container, exit_code, text)
+    if exit_code == USAGE_ERROR and " error: " in _last_line(problems):
+        raise BenchmarkError(
+            "bad_flag",
+            f"bench_serving of this image refuses its arguments: {_last_line(problems).partition(' error: ')[2]}",
+            "Choose a dataset and extra_args that this version of SGLang has, or another image.",
+            exit_code=exit_code,
+            output=text,
+        )
     raise BenchmarkError(
         "benchmark_failed",
         f"bench_serving exited with {exit_code}: {_last_line(problems or output)}",

@@ -44,6 +44,9 @@ options:
   jit_cache_dir:
     description: Root of the JIT caches on the host.
     type: str
+  dataset_dir:
+    description: The host's folder of dataset files, each named by its hash (SHA-256).
+    type: str
   endpoint:
     description: Hub endpoint.
     type: str

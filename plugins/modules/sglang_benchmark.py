@@ -57,17 +57,37 @@ options:
     choices: [sglang, sglang-oai, sglang-oai-chat]
     default: sglang
   dataset:
-    description: Dataset of C(bench_serving). V(random-ids) needs no download.
+    description:
+      - Dataset of C(bench_serving), such as V(random-ids), V(random), V(sharegpt) or V(custom).
+      - V(random-ids) makes its prompts up; the others need O(dataset_file).
+      - V(sharegpt) and V(custom) take the lengths of prompts and answers from the file.
     type: str
     default: random-ids
+  dataset_file:
+    description:
+      - File of the dataset on the host. It is copied into the container once.
+      - ShareGPT's JSON for V(random) and V(sharegpt); a conversation a line for V(custom).
+    type: path
+  shared_prefix:
+    description: Prompts that begin alike, as with a system prompt (C(generated-shared-prefix) of C(bench_serving)).
+    type: dict
+    suboptions:
+      tokens:
+        description: How many of the O(input_tokens) are shared.
+        type: int
+        required: true
+      groups:
+        description: How many different prefixes there are. O(num_prompts) is rounded up to a multiple of it.
+        type: int
+        default: 1
   input_tokens:
-    description: Input tokens of a request.
+    description: Input tokens of a request. Required unless the dataset has lengths of its own.
     type: int
-    required: true
   output_tokens:
-    description: Output tokens of a request.
+    description:
+      - Output tokens of a request. Required unless the dataset has lengths of its own.
+      - With such a dataset, all answers get this length.
     type: int
-    required: true
   range_ratio:
     description:
       - Lengths are drawn between this fraction of the tokens asked for and all of them.
@@ -202,12 +222,13 @@ seed:
 error:
   description:
     - C({class, message, remedy, exit_code, log_tail}). C(class) is one of C(container_missing), C(crashed), C(timeout),
-      C(flush_cache_failed), C(benchmark_failed), C(unreadable_result), C(engine_unreachable).
+      C(flush_cache_failed), C(bad_flag), C(benchmark_failed), C(unreadable_result), C(engine_unreachable).
   returned: failure
   type: dict
   sample: {class: timeout, message: the benchmark did not end within timeout_seconds=600, exit_code: 124}
 """
 
+import os
 import traceback
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
@@ -223,8 +244,16 @@ ARGUMENTS = {
     "tokenizer_path": {"type": "str", "no_log": False},
     "backend": {"type": "str", "choices": ["sglang", "sglang-oai", "sglang-oai-chat"], "default": "sglang"},
     "dataset": {"type": "str", "default": "random-ids"},
-    "input_tokens": {"type": "int", "required": True, "no_log": False},
-    "output_tokens": {"type": "int", "required": True, "no_log": False},
+    "dataset_file": {"type": "path"},
+    "shared_prefix": {
+        "type": "dict",
+        "options": {
+            "tokens": {"type": "int", "required": True, "no_log": False},
+            "groups": {"type": "int", "default": 1},
+        },
+    },
+    "input_tokens": {"type": "int", "no_log": False},
+    "output_tokens": {"type": "int", "no_log": False},
     "range_ratio": {"type": "float", "default": 1.0},
     "num_prompts": {"type": "int", "required": True},
     "concurrency": {"type": "int"},
@@ -266,6 +295,22 @@ def fail(module, error, command):
     module.fail_json(msg=f"{error['message']}. {error['remedy']}", error=error, command=command)
 
 
+def invalid(params):
+    """What is wrong with the arguments beyond their types; None if nothing is."""
+    for name in ("input_tokens", "output_tokens", "num_prompts", "concurrency", "request_rate", "timeout_seconds"):
+        if params[name] is not None and params[name] <= 0:
+            return f"{name} is {params[name]}; give a number above 0."
+        natural = params["dataset"] in bench_command.NATURAL_LENGTHS and not params["shared_prefix"]
+        if params[name] is None and name in ("input_tokens", "output_tokens") and not natural:
+            return f"{name} is missing; only the datasets {', '.join(bench_command.NATURAL_LENGTHS)} have lengths."
+    prefix, file = params["shared_prefix"], params["dataset_file"]
+    if prefix and not (prefix["groups"] > 0 and 0 < prefix["tokens"] < params["input_tokens"]):
+        return f"shared_prefix is {prefix}; give groups above 0 and tokens below input_tokens={params['input_tokens']}."
+    if file and not os.path.isfile(file):
+        return f"dataset_file is {file}, which is no file on this host; copy it there first."
+    return None
+
+
 def main():
     module = AnsibleModule(
         argument_spec=ARGUMENTS,
@@ -275,9 +320,8 @@ def main():
     )
     if docker_client.DOCKER_IMPORT_ERROR:
         module.fail_json(msg=missing_required_lib("docker >= 7.1"), exception=docker_client.DOCKER_IMPORT_ERROR)
-    for name in ("input_tokens", "output_tokens", "num_prompts", "concurrency", "request_rate", "timeout_seconds"):
-        if module.params[name] is not None and module.params[name] <= 0:
-            module.fail_json(msg=f"{name} is {module.params[name]}; give a number above 0.")
+    if wrong := invalid(module.params):
+        module.fail_json(msg=wrong)
     try:
         measure(module)
     except Exception as error:  # the one place where what nobody expected becomes a message

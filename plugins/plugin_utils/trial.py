@@ -17,7 +17,8 @@ from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure
 
-from ansible_collections.preheat.fleet.plugins.plugin_utils import goodput, records, scoring
+from ansible_collections.preheat.fleet.plugins.plugin_utils import records, scoring, trial_benchmark
+from ansible_collections.preheat.fleet.plugins.plugin_utils.trial_benchmark import TrialFailed
 
 Call = Callable[[str, dict[str, Any]], dict[str, Any]]
 Say = Callable[[str], None]
@@ -27,14 +28,6 @@ Say = Callable[[str], None]
 LAUNCH_SLICE_SECONDS = 10
 # SGLang takes long to end by itself, and there is nothing left to lose.
 STOP_SECONDS = 1
-
-
-class TrialFailed(Exception):
-    """A module said why the trial cannot go on; ``error`` goes into the record."""
-
-    def __init__(self, error: dict[str, Any]) -> None:
-        super().__init__(error["message"])
-        self.error = error
 
 
 class TrialPruned(Exception):
@@ -91,10 +84,10 @@ class Trial:
             self._fetch()
             if self.settings.get("preload"):
                 self._preload()
-            server = self._launch()
+            benchmarks = self._benchmarks(self._launch())
             points = self.plan["workload_points"]
             for point, following in itertools.zip_longest(points, points[1:]):
-                self._benchmark(server, point)
+                benchmarks.run(point)
                 if following and following["name"] != point["name"] and (reason := self._prune(self.record)):
                     raise TrialPruned(reason)
             self.record["status"] = "complete"
@@ -207,33 +200,25 @@ class Trial:
         self.record["host_clock_offset_seconds"] = round(offset, 3)
         self._phases += [{**phase, "start": phase["start"] - offset - self._start} for phase in phases]
 
-    def _benchmark(self, server: dict[str, Any], point: dict[str, Any]) -> None:
-        asked = ("input_tokens", "output_tokens", "concurrency", "request_rate", "num_prompts", "seed")
-        args = {key: point[key] for key in (*asked, "warmup_requests", "flush_cache", "timeout_seconds", "extra_args")}
-        args.update(container=server["container"]["name"], docker_host=self.settings["docker_host"])
-        result = self._timed("benchmark", "sglang_benchmark", args, label=point["point"])
-        raw_file = f"bench-{point['point'].replace('/', '-')}.jsonl"
-        self._files[raw_file] = "".join(f"{line}\n" for line in result["raw"])
-        self.record["workloads"].append(
-            {
-                "name": point["name"],
-                "point": point["point"],
-                **{key: point[key] for key in asked},
-                "requests": result["requests"],
-                "metrics": goodput.with_goodput(result["metrics"], result["raw"], self.plan["slo"]),
-                "raw_file": raw_file,
-            }
+    def _benchmarks(self, server: dict[str, Any]) -> trial_benchmark.Benchmarks:
+        named = {"container": server["container"]["name"], "docker_host": self.settings["docker_host"]}
+        if not self.claim["server_parameters"].get("tokenizer_path"):
+            # The model's own; otherwise the server is asked for it at every point.
+            named["tokenizer_path"] = (server.get("model") or {}).get("container_path")
+
+        def call(args: dict[str, Any], label: str) -> tuple[dict[str, Any], float]:
+            result = self._timed("benchmark", "sglang_benchmark", args, label=label)
+            return result, self._phases[-1]["seconds"]
+
+        return trial_benchmark.Benchmarks(
+            record=self.record,
+            files=self._files,
+            slo=self.plan["slo"],
+            server=named,
+            dataset_dir=self.settings.get("dataset_dir"),
+            call=call,
+            say=self._say,
         )
-        metrics = result["metrics"]
-        shown = {
-            "output_tokens_per_second": "{:.0f} tokens/s out",
-            "ttft_p99_seconds": "TTFT p99 {:.3f} s",
-            "tpot_mean_seconds": "TPOT mean {:.4f} s",
-        }
-        facts = [text.format(metrics[name]) for name, text in shown.items() if metrics.get(name) is not None]
-        failed = result["requests"]["failed"]
-        facts += [f"{failed} requests FAILED"] if failed else []
-        self._say(f"{point['point']}: {', '.join(facts)} ({self._phases[-1]['seconds']:.1f} s)")
 
     def _stop(self) -> None:
         args = {

@@ -15,6 +15,7 @@ PARAMS = {
     "container_port": 30000,
     "backend": "sglang",
     "dataset": "random-ids",
+    "shared_prefix": None,
     "input_tokens": 64,
     "output_tokens": 16,
     "range_ratio": 1.0,
@@ -52,6 +53,35 @@ def test_the_whole_command():
         ({"bench_module": "sglang.benchmark.serving"}, ["-m", "sglang.benchmark.serving"], "sglang.bench_serving"),
         ({"extra_args": ["--header", "a b=c d"]}, ["--header", "a b=c d"], "a"),
         ({"extra_args": None}, ["--output-details"], "None"),
+        ({"range_ratio": 0.5}, ["--random-range-ratio", "0.5"], "1.0"),
+        (
+            {"dataset": "sharegpt", "input_tokens": None, "output_tokens": None},
+            ["--dataset-name", "sharegpt", "--num-prompts", "32", "--max-concurrency"],
+            "--random-input-len",
+        ),
+        (
+            {"dataset": "custom", "input_tokens": None},
+            ["--num-prompts", "32", "--sharegpt-output-len", "16"],
+            "--random-output-len",
+        ),
+        (
+            {"shared_prefix": {"tokens": 48, "groups": 5}},
+            [
+                "--dataset-name",
+                "generated-shared-prefix",
+                "--gsp-num-groups",
+                "5",
+                "--gsp-prompts-per-group",
+                "7",
+                "--gsp-system-prompt-len",
+                "48",
+                "--gsp-question-len",
+                "16",
+                "--gsp-output-len",
+                "16",
+            ],
+            "--num-prompts",
+        ),
     ],
 )
 def test_variants(params, present, absent):
@@ -67,6 +97,11 @@ def test_the_command_that_imports_once_has_the_same_arguments():
     assert warm[:5] == ["timeout", "--kill-after=10", "600", "python3", "-c"]
     assert "def client(module, arguments" in warm[5]
     assert warm[6:] == command()[5:]
+
+
+def test_a_dataset_file():
+    argv = bench_command.benchmark_command(PARAMS | {"dataset": "random"}, "/snapshot", "/tmp/x.jsonl", "/tmp/data")
+    assert argv[argv.index("--dataset-path") + 1] == "/tmp/data"
 
 
 class _Server(BaseHTTPRequestHandler):

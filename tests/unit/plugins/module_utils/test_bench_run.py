@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import tarfile
 from unittest import mock
 
 import docker.errors
@@ -11,6 +12,7 @@ from ansible_collections.preheat.fleet.plugins.module_utils import bench_run
 
 PARAMS = {
     "container_port": 30000, "tokenizer_path": "/snapshot", "backend": "sglang", "dataset": "random-ids",
+    "dataset_file": None, "shared_prefix": None,
     "input_tokens": 64, "output_tokens": 16, "range_ratio": 1.0, "num_prompts": 2, "concurrency": 8,
     "request_rate": None, "seed": 7, "warmup_requests": 1, "flush_cache": True, "timeout_seconds": 600,
     "extra_args": [], "bench_module": "sglang.bench_serving",
@@ -29,7 +31,7 @@ class Api:
 
     def exec_create(self, name, argv, environment):
         assert environment["HF_HUB_OFFLINE"] == "1"
-        kinds = {"timeout": "bench", "cat": "cat", "rm": "rm"}
+        kinds = {"timeout": "bench", "cat": "cat", "rm": "rm", "stat": "stat"}
         return {"Id": kinds.get(argv[0]) or ("flush" if argv[-1].endswith("/flush_cache") else "tokenizer")}
 
     def exec_start(self, what, demux):
@@ -38,6 +40,10 @@ class Api:
         if isinstance(self.outcomes[what], Exception):
             raise self.outcomes[what]
         return tuple(text.encode() or None for text in self.outcomes[what][1:])
+
+    def put_archive(self, name, folder, archive):
+        with tarfile.open(fileobj=archive) as tar:
+            self.put = {f"{folder}/{entry.name}": tar.extractfile(entry).read() for entry in tar}
 
     def exec_inspect(self, what):
         return {"ExitCode": self.outcomes[what][0]}
@@ -85,6 +91,26 @@ def test_without_flush():
     assert server._client.api.ran == ["bench", "cat", "rm"]
 
 
+@pytest.mark.parametrize(
+    ("inside", "copied"), [((1, "", "No such file"), True), ((0, "2\n", ""), True), ((0, "3\n", ""), False)]
+)
+def test_a_dataset_is_copied_unless_it_is_there_whole(tmp_path, inside, copied):
+    file = tmp_path / "data.json"
+    file.write_text("[1]")
+    server = container(stat=inside)
+    api = server._client.api
+    command = measure(server, dataset="random", dataset_file=str(file))["command"]
+    path = command[command.index("--dataset-path") + 1]
+    assert getattr(api, "put", {}) == ({path: b"[1]"} if copied else {})
+
+
+@pytest.mark.parametrize(("output_tokens", "failed"), [(16, 1), (None, 0)])
+def test_answers_as_long_as_in_the_file_are_no_failure(output_tokens, failed):
+    short = json.dumps({"completed": 2, "duration": 1.0, "output_lens": [16, 9]})
+    result = measure(container(cat=(0, short, "")), dataset="sharegpt", output_tokens=output_tokens)
+    assert result["requests"]["failed"] == failed
+
+
 def test_the_server_is_asked_for_its_tokenizer():
     server = container(tokenizer=(0, "a warning\n/cache/snapshot\n", ""))
     command = measure(server, tokenizer_path=None)["command"]
@@ -105,6 +131,8 @@ GONE = docker.errors.APIError("409 Client Error", response=mock.Mock(status_code
         ({"tokenizer": (1, "", "Traceback\nKeyError: 'x'")}, "benchmark_failed", "KeyError"),
         ({"tokenizer": GONE, "dies": 0, "dies_in": "tokenizer"}, "crashed", "ended during the benchmark"),
         ({"bench": (1, "Warmup", "ValueError: Warmup failed\n")}, "benchmark_failed", "with 1: ValueError"),
+        ({"bench": (2, "", "x.py: error: unrecognized arguments: --y\n")}, "bad_flag", "arguments: unrecognized"),
+        ({"bench": (2, "", "no idea\n")}, "benchmark_failed", "with 2: no idea"),
         ({"bench": (127, "", "")}, "benchmark_failed", "exited with 127: no output"),
         ({"bench": (137, "Starting", ""), "dies": 0}, "crashed", "ended during the benchmark"),
         ({"bench": (137, "Starting", ""), "dies": 2}, "crashed", "ended during the benchmark"),

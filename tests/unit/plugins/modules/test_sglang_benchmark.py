@@ -88,12 +88,22 @@ def test_a_missing_library_is_named(run, monkeypatch):
         ({"num_prompts": 0}, "num_prompts is 0"),
         ({"concurrency": -1}, "concurrency is -1"),
         ({"timeout_seconds": 0}, "timeout_seconds is 0"),
+        ({"input_tokens": None}, "input_tokens is missing"),
+        ({"output_tokens": None, "dataset": "random"}, "output_tokens is missing"),
+        ({"shared_prefix": {"tokens": 64}}, "tokens below input_tokens=64"),
+        ({"shared_prefix": {"tokens": 8, "groups": 0}}, "groups above 0"),
+        ({"dataset": "random", "dataset_file": "/no/such"}, "no file on this host"),
         ({"backend": "vllm"}, "backend must be one of"),
     ],
 )
 def test_wrong_arguments(run, change, says):
     args = {key: value for key, value in (ARGS | change).items() if value is not None}
     assert says in run(args)["msg"]
+
+
+def test_a_dataset_with_lengths_of_its_own(run):
+    args = {key: value for key, value in ARGS.items() if not key.endswith("put_tokens")}
+    assert run(args | {"dataset": "sharegpt", "dataset_file": __file__})["changed"] is False
 
 
 def test_every_argument_is_documented_with_its_default():
