@@ -86,7 +86,7 @@ def main() -> None:
         ],
     )  # fmt: skip
     found = report_savings.savings_of(
-        read(folder / "sweep.json"), trials, read(folder / report_savings.WARM_FILE), given
+        read(folder / "sweep.json"), trials, read(folder / report_savings.FETCH_FILE), given
     )
     rows = found["strategies"]
     if rows:

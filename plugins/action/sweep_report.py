@@ -14,12 +14,14 @@ from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.preheat.fleet.plugins.plugin_utils import (
+    goodput,
     libraries,
     records,
     report_compare,
     report_files,
     report_model,
     report_savings,
+    sweep_statistics,
 )
 
 ARGUMENTS: dict[str, Any] = {
@@ -117,8 +119,9 @@ def load_model(sweep_dir: Path, savings: dict[str, Any]) -> tuple[dict[str, Any]
     if not trials:
         raise AnsibleActionFail(f"{sweep_dir} holds no finished trial. Run tune.yml with this sweep first.")
     plan = load_json(sweep_dir / "sweep.json", "the plan of a sweep")
-    warmed = load_json(sweep_dir / report_savings.WARM_FILE, "what fetching the model took")
-    return report_model.build(plan, trials, warmed, savings), plan
+    trials = goodput.recount(sweep_dir, trials, plan.get("slo"))
+    fetched = load_json(sweep_dir / report_savings.FETCH_FILE, "what fetching the model took")
+    return report_model.build(plan, trials, fetched, savings), plan
 
 
 def load_json(path: Path, what: str) -> dict[str, Any]:
@@ -156,6 +159,8 @@ def summary(model: dict[str, Any], report: str) -> list[str]:
         lines.append(f"{objective['metric']}: {best['value']:.6g}{gain}{tied}")
     else:
         lines.append("best: none; no trial can win")
+    lines += [f"the search ended early: {model['stopped']}"] if model["stopped"] else []
+    lines += sweep_statistics.lines(model["statistics"])
     return [*lines, f"report: {report}"]
 
 

@@ -10,18 +10,15 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import math
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.preheat.fleet.plugins.plugin_utils import report_style
+from ansible_collections.preheat.fleet.plugins.plugin_utils import report_front_charts, report_style
 from ansible_collections.preheat.fleet.plugins.plugin_utils.records import PHASES
 
 with contextlib.suppress(ImportError):  # named by sweep_report
     import altair
     import vl_convert
-
-_JOINED_TRIALS = 60
 
 
 @functools.cache
@@ -35,10 +32,12 @@ def charts(model: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     picture = model["picture"]
     workloads = list(dict.fromkeys(point["workload"] for point in picture["points"]))
     found = {
-        f"picture-{index}": throughput_over_latency(picture, workload, model["slo"])
+        f"picture-{index}": report_front_charts.throughput_over_latency(picture, workload, model["slo"])
         for index, workload in enumerate(workloads)
     }
     objective = (model["objective"] or {}).get("metric", "")
+    if len(model["pareto_trials"]) > 1:
+        found["objectives"] = report_front_charts.objectives(model)
     best = (model["best"] or {}).get("number")
     for index, effect in enumerate(model["effects"]):
         found[f"effect-{index}"] = parameter_effect(effect, objective, best)
@@ -51,63 +50,6 @@ def charts(model: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         if objective:
             found["hosts-value"] = host_strip(model, "value", report_style.title(objective))
     return found
-
-
-def throughput_over_latency(
-    picture: Mapping[str, Any], workload: str, slo: Mapping[str, Mapping[str, Any]]
-) -> dict[str, Any]:
-    """The points of one workload; a thin line joins those of a trial, a thick one those that no other beats."""
-    points = [point | {"kind": _kind(point)} for point in picture["points"] if point["workload"] == workload]
-    points.sort(key=lambda point: (point["pareto"], point["best"]))  # what matters is drawn last, over the rest
-    labels = _apart([point for point in points if point["pareto"]], points)
-    x = altair.X(
-        "latency:Q",
-        title=report_style.title(picture["latency"]),
-        scale=altair.Scale(type="log", nice=False, padding=14),
-        axis=altair.Axis(labelSeparation=8),
-    )
-    y = altair.Y(
-        "throughput:Q", title=report_style.title(picture["throughput"]), scale=altair.Scale(zero=True, nice=True)
-    )
-    tooltip = [
-        altair.Tooltip("trial:O"),
-        altair.Tooltip("point:N"),
-        altair.Tooltip("params:N"),
-        altair.Tooltip("throughput:Q", title=picture["throughput"], format=",.4~g"),
-        altair.Tooltip("latency:Q", title=picture["latency"], format=".4~g"),
-        altair.Tooltip("kind:N"),
-        altair.Tooltip("failed_requests:Q"),
-    ]
-    kinds = [kind for kind in report_style.KIND_COLORS if any(point["kind"] == kind for point in points)]
-    color = altair.Color(
-        "kind:N",
-        title=None,
-        scale=altair.Scale(domain=kinds, range=[report_style.KIND_COLORS[kind] for kind in kinds]),
-        legend=altair.Legend(orient="top"),
-    )
-    base = altair.Chart(altair.NamedData("points")).encode(x=x, y=y)
-    # The lines of very many trials would cover each other and the points.
-    joined = "true" if len({point["trial"] for point in points}) <= _JOINED_TRIALS else "datum.best"
-    layers: list[altair.Chart] = [
-        base.transform_filter(joined)
-        .mark_line(strokeWidth=1, opacity=0.3, color="#9aa5b1")
-        .encode(detail="trial:N", order="load:Q"),
-        base.transform_filter("datum.pareto").mark_line(
-            strokeWidth=2, color=report_style.KIND_COLORS["Pareto front"], opacity=0.8
-        ),
-        base.mark_point(filled=True, size=70, opacity=0.95).encode(color=color, tooltip=tooltip),
-        altair.Chart(altair.NamedData("labels"))
-        .mark_text(dy=-10, fontSize=10, color="currentColor")
-        .encode(x=x, y=y, text="trial:N"),
-    ]
-    limit = (slo.get(picture["latency"]) or {}).get("max")
-    # A limit far from every point would only squeeze them together.
-    limits = [{"limit": limit}] if limit and limit <= 4 * max(point["latency"] for point in points) else []
-    if limits:
-        rule = altair.Chart(altair.NamedData("limits")).mark_rule(strokeDash=[5, 4], color="#c0504d")
-        layers.append(rule.encode(x="limit:Q", tooltip=[altair.Tooltip("limit:Q", title=f"SLO {picture['latency']}")]))
-    chart = altair.layer(*layers).properties(width="container", height=320, title=f"Workload {workload}")
-    return report_style.finish(chart, points=points, labels=labels, limits=limits)
 
 
 def phase_bars(phases: list[dict[str, Any]]) -> dict[str, Any]:
@@ -243,7 +185,12 @@ def savings_bars(savings: Mapping[str, Any]) -> dict[str, Any]:
 def host_strip(model: Mapping[str, Any], field: str, title: str) -> dict[str, Any]:
     """One figure of every complete trial by host; the tick is the host's median."""
     rows = [
-        {"host": "+".join(trial["hosts"]), "trial": trial["number"], "value": trial[field], "params": _params(trial)}
+        {
+            "host": "+".join(trial["hosts"]),
+            "trial": trial["number"],
+            "value": trial[field],
+            "params": report_style.params(trial),
+        }
         for trial in model["trials"]
         if trial["status"] == "complete" and trial[field] is not None and trial["hosts"]
     ]
@@ -263,32 +210,3 @@ def host_strip(model: Mapping[str, Any], field: str, title: str) -> dict[str, An
     return report_style.finish(
         altair.layer(points, ticks).properties(width="container", height=altair.Step(30)), rows=rows
     )
-
-
-def _apart(front: list[dict[str, Any]], points: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The points of a front whose numbers do not lie over each other; with all of them none could be read."""
-    latencies = [math.log(point["latency"]) for point in points]
-    width = (max(latencies) - min(latencies)) or 1.0
-    height = max(point["throughput"] for point in points)
-    apart: list[dict[str, Any]] = []
-    # A number takes about 7 % of the chart's width and 5 % of its height.
-    for point in sorted(front, key=lambda point: (not point["best"], point["latency"])):
-        if all(
-            abs(math.log(point["latency"] / other["latency"])) > 0.07 * width
-            or abs(point["throughput"] - other["throughput"]) > 0.05 * height
-            for other in apart
-        ):
-            apart.append(point)
-    return apart
-
-
-def _kind(point: Mapping[str, Any]) -> str:
-    if not point["slo_met"]:
-        return "over a hard SLO"
-    if point["best"]:
-        return "best trial"
-    return "Pareto front" if point["pareto"] else "other"
-
-
-def _params(trial: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name}={report_style.label(value)}" for name, value in trial["params"].items())

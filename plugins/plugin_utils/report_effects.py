@@ -25,7 +25,9 @@ def parameter_effects(trials: Iterable[Record]) -> list[dict[str, Any]]:
     scored = [
         (trial, value)
         for trial in trials
-        if trial.get("eligible") is True and (value := number((trial.get("objective") or {}).get("value")))
+        if trial.get("eligible") is True
+        and trial.get("kind") != "control"
+        and (value := number((trial.get("objective") or {}).get("value")))
     ]
     effects = []
     for name in dict.fromkeys(name for trial, _value in scored for name in trial["params"]):

@@ -16,46 +16,52 @@ from ansible_collections.preheat.fleet.plugins.plugin_utils import records as tr
 from ansible_collections.preheat.fleet.plugins.plugin_utils import (
     report_effects,
     report_launches,
+    report_picture,
     report_savings,
     scoring,
+    sweep_statistics,
 )
 from ansible_collections.preheat.fleet.plugins.plugin_utils.sweep_objective import check_objective, check_slo
 
 Record = Mapping[str, Any]
 
-# The latency on the picture's axis, unless an SLO or the objective names another.
-_LATENCY = "ttft_p99_seconds"
-
 
 def build(
     plan: Mapping[str, Any],
     found: Iterable[Record],
-    warmed: Mapping[str, Any] | None = None,
+    fetched: Mapping[str, Any] | None = None,
     savings: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The report's facts. C(plan) is the sweep as it was asked for; every key of it may be missing.
 
-    C(warmed) is what fetching the model took before the trials, C(savings) what the savings are computed for.
+    C(fetched) is what fetching the model took before the trials, C(savings) what the savings are computed for.
     """
     trials = rescored(plan, found)
     objective = objective_of(plan, trials)
     ranking = scoring.rank(trials, scoring.direction_of(objective)) if objective else []
     maximise = not objective or objective["direction"] == "maximize"
+    statistics = sweep_statistics.assess(trials, ranking, maximise)
+    for item in ranking:
+        if item["number"] in statistics["tie_group"]:
+            item["tied_with"] = [number for number in statistics["tie_group"] if number != item["number"]]
     return {
         "schema_version": 1,
         "sweep": plan.get("name") or next((trial["sweep"] for trial in trials), ""),
         "objective": objective,
         "slo": dict(plan.get("slo") or {}),
         "counts": count(trials),
-        "trials_left": max(0, (plan.get("points") or 0) - len(trials)),
+        "trials_left": trials_left(plan, trials),
+        "stopped": plan.get("stopped"),
         "best": best_of(plan, ranking, trials, objective),
-        "ranking": [{key: item[key] for key in ("rank", "number", "value", "tied_with")} for item in ranking],
-        "picture": picture(plan, trials, objective, ranking),
+        "ranking": [{key: item[key] for key in ("rank", "number", "value", "score", "tied_with")} for item in ranking],
+        "picture": report_picture.picture(plan, trials, objective, ranking),
+        "pareto_trials": scoring.pareto(trials) if objective and objective["also"] else [],
+        "statistics": statistics,
         "effects": report_effects.parameter_effects(trials),
         "phases": phase_seconds(trials),
         "failures": failures(trials),
         "cache": report_launches.cache_groups(trials),
-        "savings": report_savings.savings_of(plan, trials, warmed, savings),
+        "savings": report_savings.savings_of(plan, trials, fetched, savings),
         "hosts": report_launches.host_groups(trials, maximise),
         "trials": [summary(trial, ranking) for trial in trials],
     }
@@ -69,12 +75,19 @@ def rescored(plan: Mapping[str, Any], found: Iterable[Record]) -> list[dict[str,
     return [dict(record) | scoring.score_trial(record, objective, plan.get("slo")) for record in found]
 
 
+def trials_left(plan: Mapping[str, Any], trials: Iterable[Record]) -> int:
+    """Points of the plan without a record; none where the search was ended on purpose."""
+    searched = sum(trial.get("kind") != "control" for trial in trials)
+    return 0 if plan.get("stopped") else max(0, (plan.get("points") or 0) - searched)
+
+
 def objective_of(plan: Mapping[str, Any], trials: Iterable[Record]) -> dict[str, Any] | None:
     asked = [plan.get("objective"), *(trial.get("objective") for trial in trials)]
     objective = next((item for item in asked if item and item.get("metric") in bench_metrics.NAMES), None)
     if objective is None:
         return None
-    return {"metric": objective["metric"], "direction": scoring.direction_of(objective)}
+    first, *also = scoring.objectives_of(objective)
+    return {"metric": first["metric"], "direction": first["direction"], "also": also}
 
 
 def count(trials: Iterable[Record]) -> dict[str, int]:
@@ -90,13 +103,13 @@ def best_of(
     trials: list[dict[str, Any]],
     objective: Mapping[str, Any] | None,
 ) -> dict[str, Any] | None:
-    """The winner, with its gain over the first trial that can be compared."""
+    """The winner, with its gain over the baseline, or else over the first trial that can be compared."""
     if not ranking or objective is None:
         return None
     winner = ranking[0]
     record = winner["record"]
     gpus = [gpu for member in record["slot"]["members"] for gpu in member.get("gpus") or []]
-    first = min(ranking, key=lambda item: item["number"])
+    first = min(ranking, key=lambda item: (item["record"].get("kind") != "baseline", item["number"]))
     gain = winner["value"] / first["value"] - 1 if objective["direction"] == "maximize" else None
     if objective["direction"] == "minimize":
         gain = 1 - winner["value"] / first["value"]
@@ -105,12 +118,15 @@ def best_of(
         "value": winner["value"],
         "tied_with": winner["tied_with"],
         "first_number": first["number"],
+        "first_is_baseline": first["record"].get("kind") == "baseline",
         "first_is_trial_zero": first["number"] == min(trial["number"] for trial in trials),
         "first_value": first["value"],
         "gain": gain,
         "params": record["params"],
         "server_parameters": record.get("server_parameters") or {},
         "environment": dict(plan.get("environment") or {}),
+        "also": record["objective"].get("also") or [],
+        "samples": record["objective"].get("samples") or [],
         "points": record["objective"].get("points") or [],
         "image": record.get("image") or {},
         "model": record.get("model") or {},
@@ -118,66 +134,6 @@ def best_of(
         "gpu_count": len(gpus),
         "gpu_names": sorted({gpu.get("name") or "unknown" for gpu in gpus}),
     }
-
-
-def picture(
-    plan: Mapping[str, Any],
-    trials: list[dict[str, Any]],
-    objective: Mapping[str, Any] | None,
-    ranking: list[dict[str, Any]],
-) -> dict[str, Any]:
-    """Throughput against latency: every measured workload point, and which of them no other beats in both."""
-    named = [metric for metric in (plan.get("slo") or {}) if metric in bench_metrics.LATENCY_METRICS]
-    metric = (objective or {}).get("metric", "")
-    if metric in bench_metrics.LATENCY_METRICS:
-        named.insert(0, metric)
-    latency = named[0] if named else _LATENCY
-    throughput = metric if "_per_second" in metric else "output_tokens_per_second_per_gpu"
-    points = []
-    for trial in trials:
-        gpus = scoring.gpu_count(trial)
-        broken = {verdict["point"] for verdict in trial.get("slo") or [] if verdict["hard"] and not verdict["met"]}
-        for point in trial["workloads"]:
-            metrics = point.get("metrics") or {}
-            place = {
-                "latency": scoring.metric_value(metrics, latency, gpus),
-                "throughput": scoring.metric_value(metrics, throughput, gpus),
-            }
-            if any(value is None or value <= 0 for value in place.values()):
-                continue
-            points.append(
-                place
-                | {
-                    "trial": trial["number"],
-                    "workload": point.get("name"),
-                    "point": point.get("point"),
-                    "load": point.get("concurrency") or point.get("request_rate") or 0,
-                    "params": ", ".join(f"{name}={value}" for name, value in trial["params"].items()),
-                    "failed_requests": (point.get("requests") or {}).get("failed") or 0,
-                    "slo_met": point.get("point") not in broken,
-                    "best": bool(ranking) and trial["number"] == ranking[0]["number"],
-                }
-            )
-    return {"latency": latency, "throughput": throughput, "points": mark_front(points)}
-
-
-def mark_front(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Each point with C(pareto): no point of the same workload is better in one and at least as good in the other."""
-
-    def beats(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-        no_worse = one["throughput"] >= other["throughput"] and one["latency"] <= other["latency"]
-        better = one["throughput"] > other["throughput"] or one["latency"] < other["latency"]
-        return no_worse and better
-
-    served = [point for point in points if not point["failed_requests"]]
-    return [
-        point
-        | {
-            "pareto": not point["failed_requests"]
-            and not any(beats(other, point) for other in served if other["workload"] == point["workload"])
-        }
-        for point in points
-    ]
 
 
 def phase_seconds(trials: Iterable[Record]) -> list[dict[str, Any]]:
@@ -209,7 +165,7 @@ def failures(trials: Iterable[Record]) -> list[dict[str, Any]]:
 def summary(trial: Record, ranking: list[dict[str, Any]]) -> dict[str, Any]:
     """One row of the table of trials."""
     rank = next((item["rank"] for item in ranking if item["number"] == trial["number"]), None)
-    fields = ("number", "attempt", "status", "params", "error", "eligible", "ineligible_reasons", "cache")
+    fields = ("number", "kind", "attempt", "status", "params", "error", "eligible", "ineligible_reasons", "cache")
     return {field: trial.get(field) for field in fields} | {
         "rank": rank,
         "slot": (trial.get("slot") or {}).get("name"),
@@ -218,6 +174,7 @@ def summary(trial: Record, ranking: list[dict[str, Any]]) -> dict[str, Any]:
         "jit": report_launches.jit_state(trial),
         "launch_seconds": report_launches.launch_seconds(trial),
         "value": (trial.get("objective") or {}).get("value"),
+        "also": [one.get("value") for one in (trial.get("objective") or {}).get("also") or []],
         "phases": report_launches.seconds_by_phase(trial),
         "slo": trial.get("slo") or [],
         "points": [

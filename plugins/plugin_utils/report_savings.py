@@ -21,7 +21,7 @@ from ansible_collections.preheat.fleet.plugins.plugin_utils.report_launches impo
 )
 
 # What fetching the model took before the trials: {"hosts": {name: {"seconds", "bytes_fetched", "source"}}}.
-WARM_FILE = "warm.json"
+FETCH_FILE = "fetch.json"
 # What the savings are computed for. Zero: as measured, or as in ASSUMED where nothing was.
 DEFAULTS: dict[str, Any] = {
     "experiments": savings.ORIGIN_EXPERIMENTS,
@@ -37,19 +37,19 @@ ASSUMED = {"workloads": 2, "hosts": 4}
 def savings_of(
     plan: Mapping[str, Any],
     trials: Sequence[Record],
-    warmed: Mapping[str, Any] | None = None,
+    fetched: Mapping[str, Any] | None = None,
     given: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The hours of many experiments by strategy, from the spans of these trials, with every assumption as a sentence.
 
-    C(warmed) is what C(warm.json) says of the fetches before the trials; C(given) has the keys of C(DEFAULTS).
+    C(fetched) is what C(fetch.json) says of the fetches before the trials; C(given) has the keys of C(DEFAULTS).
     C(strategies) is empty where the spans are not known; C(assumptions) then says why.
     """
     wanted = DEFAULTS | {key: value for key, value in (given or {}).items() if value}
     complete = [trial for trial in trials if trial["status"] == "complete"]
     notes: list[str] = []
     spans = savings.Spans(
-        fetch_seconds=_fetch_seconds(plan, complete, warmed or {}, wanted, notes),
+        fetch_seconds=_fetch_seconds(plan, complete, fetched or {}, wanted, notes),
         benchmark_seconds=_benchmark_seconds(complete, wanted, notes),
         **_launches(complete, notes),
     )
@@ -91,7 +91,7 @@ def _workloads(trial: Record) -> int:
 def _fetch_seconds(
     plan: Mapping[str, Any],
     complete: list[Record],
-    warmed: Mapping[str, Any],
+    fetched: Mapping[str, Any],
     wanted: Mapping[str, Any],
     notes: list[str],
 ) -> float | None:
@@ -99,7 +99,7 @@ def _fetch_seconds(
         notes.append(f"Fetching the weights to a host takes {wanted['fetch_seconds']:g} s: given.")
         return float(wanted["fetch_seconds"])
     size = plan.get("bytes_total") or 0
-    spans = [(item.get("bytes_fetched"), item.get("seconds")) for item in (warmed.get("hosts") or {}).values()]
+    spans = [(item.get("bytes_fetched"), item.get("seconds")) for item in (fetched.get("hosts") or {}).values()]
     spans += [
         (phase.get("bytes"), phase["seconds"])
         for trial in complete
@@ -156,7 +156,15 @@ def _launches(complete: list[Record], notes: list[str]) -> dict[str, float | Non
         "warm_launch_seconds": (
             "A launch with warm JIT caches, weights in the page cache",
             [(page, "warm")],
-            [(disk, "warm"), (page, "partial"), (disk, "partial"), (page, "cold"), (hub, "cold"), (disk, "cold")],
+            [
+                ("gpu", "warm"),
+                (disk, "warm"),
+                (page, "partial"),
+                (disk, "partial"),
+                (page, "cold"),
+                (hub, "cold"),
+                (disk, "cold"),
+            ],
         ),
     }
     found: dict[str, float | None] = {}

@@ -77,3 +77,7 @@ def title(metric: str) -> str:
         kind, *statistic = metric.removesuffix("_seconds").split("_")
         return f"{' '.join([kind.upper(), *statistic])} (s)"
     return metric.replace("_per_", " / ").replace("_", " ")
+
+
+def params(trial: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={label(value)}" for name, value in trial["params"].items())

@@ -114,7 +114,7 @@ def test_a_missing_library_is_named(run, results, monkeypatch):
 
 def test_what_fetching_took_is_read(run, results):
     warm = {"hosts": {"gpu1": {"seconds": 77.0, "bytes_fetched": synthetic.MODEL_BYTES}}}
-    (results / "synthetic" / "warm.json").write_text(json.dumps(warm))
+    (results / "synthetic" / "fetch.json").write_text(json.dumps(warm))
     run(sweep_dir=str(results / "synthetic"), savings={"experiments": 10})
     model = json.loads((results / "synthetic" / "report.json").read_text())
     assert model["savings"]["experiments"] == 10

@@ -91,7 +91,7 @@ def test_the_page_says_what_matters(page):
         "example/tiny-llama · lmsysorg/sglang:v0.5.15 · 8 trials: 6 complete, 2 failed",
         "trial 3",
         "+18.0 %",
-        "better than trial 0",
+        "over trial 0",
         "chunked_prefill_size=8192",
         "ansible-playbook serve.yml -e @results/synthetic/best.yml",
         "docker run --name preheat-synthetic-3",
@@ -153,6 +153,15 @@ def test_every_chart_draws_its_data(synthetic_charts):
 @pytest.fixture(scope="module")
 def synthetic_charts():
     return report_charts.charts(report_model.build(synthetic.plan(), synthetic.sweep()))
+
+
+def test_several_objectives(tmp_path):
+    plan = synthetic.plan(objective={**synthetic.OBJECTIVE, "also": [{"metric": "ttft_p99_seconds"}]})
+    files = build(tmp_path, plan, synthetic.sweep())
+    assert schema_errors(json.loads(files["report.json"])) == []
+    words = Page(files["report.html"]).words
+    assert "asked: maximize output_tokens_per_second_per_gpu, minimize ttft_p99_seconds" in words
+    assert 'id="objectives"' in files["report.html"]
 
 
 def test_a_phase_that_has_no_colour_of_its_own_is_drawn(monkeypatch):

@@ -5,7 +5,7 @@ import random
 import pytest
 import synthetic_trials as synthetic
 
-from ansible_collections.preheat.fleet.plugins.plugin_utils import records, report_model
+from ansible_collections.preheat.fleet.plugins.plugin_utils import records, report_model, report_picture
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +49,32 @@ def test_the_gain_is_over_the_first_that_can_win():
     assert best["gain"] == pytest.approx(1.0)
 
 
+def test_the_gain_is_over_the_baseline_if_it_can_win():
+    trials = [synthetic.trial(n, [synthetic.workload(rate=rate)]) for n, rate in enumerate((100, 200, 300))]
+    trials[1]["kind"] = "baseline"
+    best = report_model.build(synthetic.plan(slo={}), trials)["best"]
+    assert (best["first_number"], best["first_is_baseline"], best["gain"]) == (1, True, pytest.approx(0.5))
+
+
+def test_repeats_are_one_point_of_the_picture():
+    again = {**synthetic.workload(rate=900.0), "point": "chat/c8~2"}
+    third = {**synthetic.workload(rate=100.0, failed=1), "point": "chat/c8~3"}
+    points = report_model.build({}, [synthetic.trial(0, [synthetic.workload(rate=800.0), again, third])])["picture"][
+        "points"
+    ]
+    assert [(item["point"], item["throughput"], item["failed_requests"]) for item in points] == [("chat/c8", 800.0, 1)]
+
+
+def test_several_objectives():
+    objective = {"metric": "output_tokens_per_second", "also": [{"metric": "ttft_p99_seconds"}]}
+    rates = ((100, 0.1), (200, 0.2), (150, 0.3))
+    trials = [synthetic.trial(n, [synthetic.workload(rate=r, ttft=t)]) for n, (r, t) in enumerate(rates)]
+    model = report_model.build({"objective": objective}, trials)
+    assert model["objective"]["also"] == [{"metric": "ttft_p99_seconds", "direction": "minimize", "weight": 1.0}]
+    assert model["pareto_trials"] == [0, 1]
+    assert model["trials"][2]["also"] == [pytest.approx(0.3)]
+
+
 def test_ties_are_reported():
     trials = [synthetic.trial(number) for number in (2, 0, 1)]
     best = report_model.build(synthetic.plan(), trials)["best"]
@@ -57,7 +83,7 @@ def test_ties_are_reported():
 
 def test_records_of_an_earlier_objective_are_scored_anew(model):
     other = report_model.build(synthetic.plan(objective={"metric": "e2e_p99_seconds"}, slo={}), synthetic.sweep())
-    assert other["objective"] == {"metric": "e2e_p99_seconds", "direction": "minimize"}
+    assert other["objective"] == {"metric": "e2e_p99_seconds", "direction": "minimize", "also": []}
     assert other["best"]["value"] < 10 < model["best"]["value"]
     assert {trial["number"] for trial in other["trials"] if trial["eligible"]} == {0, 1, 2, 3, 4, 5}
 
@@ -67,7 +93,7 @@ def test_without_a_usable_plan_the_records_speak(plan):
     plan = {key: value for key, value in plan.items() if value != "x"}
     model = report_model.build(plan, synthetic.sweep())
     assert model["sweep"] == "synthetic"
-    assert model["objective"] == synthetic.OBJECTIVE
+    assert model["objective"] == {**synthetic.OBJECTIVE, "also": []}
     assert model["best"]["number"] == 3
 
 
@@ -125,7 +151,7 @@ def point(throughput, latency, workload="chat", failed=0):
     ],
 )
 def test_the_pareto_front(points, front):
-    assert [index for index, item in enumerate(report_model.mark_front(points)) if item["pareto"]] == front
+    assert [index for index, item in enumerate(report_picture.mark_front(points)) if item["pareto"]] == front
 
 
 def test_a_point_that_was_not_measured_is_not_in_the_picture():

@@ -55,7 +55,7 @@ def test_what_was_not_measured_is_said():
 
 
 @pytest.mark.parametrize(
-    ("plan", "warmed", "given", "seconds", "says"),
+    ("plan", "fetched", "given", "seconds", "says"),
     [
         (synthetic.plan(), warm(), {"fetch_seconds": 12}, 12, "given"),
         (synthetic.plan(), warm(), {}, 100, "measured"),
@@ -64,8 +64,8 @@ def test_what_was_not_measured_is_said():
         ({}, {}, {}, None, "nothing to compute"),
     ],
 )
-def test_fetching(plan, warmed, given, seconds, says):
-    found = report_savings.savings_of(plan, measured(), warmed, given)
+def test_fetching(plan, fetched, given, seconds, says):
+    found = report_savings.savings_of(plan, measured(), fetched, given)
     assert found["spans"]["fetch_seconds"] == (None if seconds is None else pytest.approx(seconds))
     assert says in found["assumptions"][0]
     assert bool(found["strategies"]) == (seconds is not None)
@@ -109,8 +109,8 @@ def test_nothing_measured(trials):
 def test_the_run_on_an_h100():
     """What docs/performance.md says of the same run with Triton: 6.54 h without a cache, 4.18 h with a shared model."""
     plan = json.loads((H100 / "sweep.json").read_text())
-    warmed = json.loads((H100 / report_savings.WARM_FILE).read_text())
-    found = report_savings.savings_of(plan, records.load_trials(H100), warmed, {"benchmark_seconds": 170})
+    fetched = json.loads((H100 / report_savings.FETCH_FILE).read_text())
+    found = report_savings.savings_of(plan, records.load_trials(H100), fetched, {"benchmark_seconds": 170})
     hours = {row["strategy"]: round(row["hours"], 2) for row in found["strategies"]}
     assert hours["no_cache"] == 6.54
     assert hours["shared_cache"] == 4.18
