@@ -20,6 +20,7 @@ from ansible_collections.preheat.fleet.plugins.module_utils.hf_arguments import 
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_files import Selection
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_hub import HubError
 from ansible_collections.preheat.fleet.plugins.plugin_utils import swarm_identity, swarm_manifest
+from ansible_collections.preheat.fleet.plugins.plugin_utils.progress import interval_seconds
 from ansible_collections.preheat.fleet.plugins.plugin_utils.swarm_rendezvous import Rendezvous
 from ansible_collections.preheat.fleet.plugins.plugin_utils.swarm_worker import (
     JOIN_SECONDS,
@@ -29,7 +30,6 @@ from ansible_collections.preheat.fleet.plugins.plugin_utils.swarm_worker import 
 )
 
 LEASE_SECONDS = 60
-PROGRESS_SECONDS = 5.0
 
 ARGUMENTS: dict[str, Any] = {
     **SNAPSHOT_ARGUMENTS,
@@ -168,7 +168,7 @@ class ActionModule(ActionBase):
             endpoint=args["endpoint"],
             stall_seconds=args["stall_seconds"],
             say=lambda text: Display().display(f"{time.strftime('%H:%M:%S')} {host} {args['repo_id']}: {text}"),
-            progress_seconds=max(PROGRESS_SECONDS, hosts / 4),
+            progress_seconds=interval_seconds(hosts),
             check=self._task.check_mode,
         )
 

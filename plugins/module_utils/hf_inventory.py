@@ -29,19 +29,26 @@ def inventory(cache_dir, selection: Selection, repo_id: str | None = None) -> li
 
 def _repo(cache: RepoCache, repo_id: str, selection: Selection) -> dict:
     refs = cache.refs()
-    blobs = [path.stat() for path in cache.blobs.iterdir() if path.is_file()] if cache.blobs.is_dir() else []
+    blobs = [path for path in cache.blobs.iterdir() if path.is_file()] if cache.blobs.is_dir() else []
     revisions = [_revision(cache, commit, refs, selection) for commit in cache.commits()]
     copies = sum(revision.pop("_copied_bytes") for revision in revisions)
     leftovers = cache.leftovers()
     return {
         "repo_id": repo_id,
         "path": str(cache.path),
-        "size_bytes": sum(stat.st_size for stat in blobs) + copies,
-        "leftover_bytes": sum(path.stat().st_size for path in leftovers),
+        "size_bytes": sum(map(_occupied, blobs)) + copies,
+        "leftover_bytes": sum(map(_occupied, leftovers)),
+        "downloading": cache.is_busy(),
         "refs": refs,
         "last_used": max((revision["last_used"] for revision in revisions), default=0.0),
         "revisions": revisions,
     }
+
+
+def _occupied(blob: Path) -> int:
+    """Parts of files have holes."""
+    status = blob.stat()
+    return min(status.st_size, status.st_blocks * 512) if blob.name.endswith(".incomplete") else status.st_size
 
 
 def _revision(cache: RepoCache, commit: str, refs: dict[str, str], selection: Selection) -> dict:

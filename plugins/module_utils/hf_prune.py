@@ -116,7 +116,7 @@ def _units_of(cache_dir: Path, repo: dict, needed: set[str], uses: list, recent:
     cache = RepoCache(cache_dir, repo["repo_id"])
     strays = _strays(cache)
     reason = ""
-    if cache.is_busy():
+    if repo["downloading"]:
         reason = "a download of this repo is going on"
     elif any(unit.last_used > recent for unit in strays):
         reason = "a download of this repo was cut off lately"

@@ -74,6 +74,10 @@ repos:
       description: What killed downloads have left.
       type: int
       sample: 0
+    downloading:
+      description: Whether some process fetches a file of it.
+      type: bool
+      sample: false
     refs:
       description: Commits by branch or tag.
       type: dict

@@ -98,6 +98,14 @@ options:
     description: Files that are fetched, or hashed, at the same time.
     type: int
     default: 8
+  progress_bytes:
+    description:
+      - If more than so many bytes are missing, the task prints every few seconds how far it is, with rate and time
+        left. The download is then a job in the background of the host, which goes on if the controller is lost. V(0)
+        prints nothing.
+      - Without it 67108864, with O(verify=full) V(0).
+      - The module called by other code than a task fetches nothing then, and returns C(deferred).
+    type: int
   retries:
     description:
       - How often a request is repeated that failed in a way that may pass (connection, timeout, HTTP 429 and 5xx, wrong
@@ -263,7 +271,7 @@ reason:
   description:
     - What failed, for programs. One of C(gated_repo), C(repo_not_found), C(revision_not_found), C(unauthorized),
       C(hub_unreachable), C(stalled), C(hub_error), C(wrong_bytes), C(no_space), C(not_writable), C(no_weights),
-      C(nothing_selected), C(pickle_not_allowed), C(bad_seed), C(bad_name), C(bad_value).
+      C(nothing_selected), C(pickle_not_allowed), C(bad_seed), C(bad_name), C(bad_value), C(job_lost).
   returned: failure
   type: str
   sample: gated_repo
@@ -279,6 +287,7 @@ import time
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
 from ansible_collections.preheat.fleet.plugins.module_utils import hf_remove, hf_report
+from ansible_collections.preheat.fleet.plugins.module_utils.hf_arguments import SNAPSHOT_ARGUMENTS
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_cache import RepoCache, default_cache_dir
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_fetch import STALL_SECONDS
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_files import Selection
@@ -312,8 +321,10 @@ def present(params: dict, check_mode: bool) -> dict:
     )
     plan = snapshot.plan(seed_only=params["state"] == "seeded")
     snapshot.check_space(plan)
-    done = Done() if check_mode else snapshot.apply(plan)
+    deferred = not check_mode and 0 < (params.get("progress_bytes") or 0) < plan.bytes_to_fetch
+    done = Done() if check_mode or deferred else snapshot.apply(plan)
     return {
+        **({"deferred": True} if deferred else {}),
         **hf_report.of_snapshot(plan, done, cache.snapshot(plan.commit)),
         "revision": revision,
         "seconds": round(time.monotonic() - begin, 3),
@@ -331,21 +342,13 @@ def absent(params: dict, check_mode: bool) -> dict:
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
+            **SNAPSHOT_ARGUMENTS,
             "state": {"type": "str", "choices": ["present", "seeded", "absent"], "default": "present"},
-            "repo_id": {"type": "str", "required": True},
             "revision": {"type": "str"},
-            "cache_dir": {"type": "path"},
-            "allow_patterns": {"type": "list", "elements": "str"},
-            "ignore_patterns": {"type": "list", "elements": "str"},
-            "allow_pickle": {"type": "bool", "default": False},
-            "token": {"type": "str", "no_log": True},
-            "endpoint": {"type": "str"},
-            "verify": {"type": "str", "choices": ["size", "full"], "default": "size"},
-            "retries": {"type": "int", "default": 5},
-            "min_free_bytes": {"type": "int", "default": 1 << 30},
             "fallback_endpoints": {"type": "list", "elements": "str"},
             "seed": {"type": "path"},
             "max_workers": {"type": "int", "default": 8},
+            "progress_bytes": {"type": "int"},
             "stall_seconds": {"type": "int", "default": STALL_SECONDS},
         },
         required_if=[("state", "seeded", ["seed"])],
