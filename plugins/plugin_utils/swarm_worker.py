@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.preheat.fleet.plugins.plugin_utils import swarm_manifest, swarm_plan
+from ansible_collections.preheat.fleet.plugins.plugin_utils.progress import Meter
 from ansible_collections.preheat.fleet.plugins.plugin_utils.swarm_rendezvous import Rendezvous
 
 LOOK_SECONDS = 0.1  # how often the rendezvous is looked at
@@ -142,6 +143,7 @@ class Worker:
     def _serve(self) -> None:
         self._start()
         self._moved = self._said = time.monotonic()
+        self._meter = Meter()
         asked = 0.0
         while True:
             members = self._meet.members()
@@ -270,18 +272,13 @@ class Worker:
             self._sync({"fill": sorted(known), "fetch": sorted(waiting - known), **self._hub}, 0)
             return
         if now - self._said >= self._progress_seconds:
-            self._say(self._line(now))
+            self._say(self._line())
             self._said = now
 
-    def _line(self, now: float) -> str:
+    def _line(self) -> str:
         total, done = sum(self._sizes.values()), self._progress.now.get("bytes_done", 0)
         received = self._progress.total("bytes_from_hub") + self._progress.total("bytes_from_peers")
-        earlier, at = getattr(self, "_earlier", (0, self._said - self._progress_seconds))
-        rate = (received - earlier) / max(0.1, now - at)
-        self._earlier = (received, now)
-        left = f", {(total - done) / rate:.0f} s left" if rate > 0 and done < total else ""
-        source = "hub" if self._sent["source"] else "peers"
-        return f"{done / 1e6:.0f} of {total / 1e6:.0f} MB, {rate / 1e6:.1f} MB/s from {source}{left}"
+        return self._meter.line(done, total, "hub" if self._sent["source"] else "peers", moved=received)
 
     def _report(self, first: dict[str, Any], last: dict[str, Any], seconds: float) -> dict[str, Any]:
         hub, peers = self._progress.total("bytes_from_hub"), self._progress.total("bytes_from_peers")
