@@ -88,21 +88,22 @@ class ActionModule(hf_swarm.ActionModule):
             raise
         pinned = {**self._image, "digest": agreed["digest"], "pull": "missing"}
         self._agreed, self._args["revision"] = agreed, agreed["commit"]
+        shared: dict[str, Any] = {}
         try:
-            report = self._worker(meet, hosts).run()
+            shared = self._worker(meet, hosts).run()
         except SwarmError as error:
-            self._say(f"the registry is asked, for the hosts could not share the image: {error}")
-            return self._module("engine_image", **pinned)
-        layout = report["snapshot_path"]
-        result = self._module("engine_image", **pinned, layout=layout)
-        repo = os.path.dirname(os.path.dirname(layout))
-        self._execute_module("ansible.builtin.file", {"path": repo, "state": "absent"}, task_vars=self._vars)
-        from_registry = self._fetched.get("bytes_fetched", 0)
+            self._say(f"the registry is asked, for the image could not be shared: {error}")
+        layout = {"layout": shared["snapshot_path"]} if shared else {}
+        result = self._module("engine_image", **pinned, **layout)
+        files = {"path": os.path.join(self._args["cache_dir"], folder_name(self._args["repo_id"])), "state": "absent"}
+        self._execute_module("ansible.builtin.file", files, task_vars=self._vars)
+        if not shared:
+            return result
         return {
             **result,
-            "source": self._fetched["source"] if from_registry else "swarm",
-            "bytes_from_registry": from_registry,
-            **{name: report[name] for name in ("bytes_from_peers", "bytes_sent")},
+            "source": self._fetched.get("source", "swarm"),
+            "bytes_from_registry": self._fetched.get("bytes_fetched", 0),
+            **{name: shared[name] for name in ("bytes_from_peers", "bytes_sent")},
         }
 
     def _look(self, digest: str | None) -> dict[str, Any]:

@@ -154,6 +154,8 @@ class DockerClient:
         try:
             # Without a tag the API would fetch every tag of the repository, where the client fetches 'latest'.
             repository, tag = docker_utils.parse_repository_tag(name)
+            if tag and tag.startswith("sha256:"):
+                repository = docker_utils.parse_repository_tag(repository)[0]  # a tag beside a digest says nothing
             auth = {"username": login[0], "password": login[1]} if login else None
             for event in self.api.pull(repository, tag=tag or "latest", stream=True, decode=True, auth_config=auth):
                 if "error" in event:

@@ -16,6 +16,12 @@ _CAUSES = (
         "Free space where the engine keeps its images ('docker info' says where, 'docker system df' what is there).",
     ),
     (
+        "rate_limited",
+        r"toomanyrequests|rate limit|\b429\b",
+        "Wait, log in on this host ('docker login'), which raises the limit, or let hosts share one read of the "
+        "registry (engine_image_source: swarm).",
+    ),
+    (
         "wrong_digest",
         r"manifest verification failed|filesystem layer verification failed|unexpected commit digest"
         r"|failed (digest )?verification|content does not match digest",

@@ -126,7 +126,7 @@ removed:
   sample: ["lmsysorg/sglang:v0.5.23"]
 reason:
   description:
-    - What failed, for programs. C(not_found), C(unauthorized), C(no_space), C(registry_unreachable), C(wrong_digest),
+    - What failed, for programs. C(not_found), C(unauthorized), C(rate_limited), C(no_space), C(registry_unreachable), C(wrong_digest),
       C(bad_name), C(bad_archive), C(bad_layout), C(in_use), C(engine_unreachable) or C(pull_failed).
   returned: failure
   type: str

@@ -59,12 +59,15 @@ class Fleet:
 
     def run(self, host: str, command: str) -> str:
         """A shell command on a host; its output."""
+        return self.read(host, command).decode()
+
+    def read(self, host: str, command: str) -> bytes:
         ssh = [
             "ssh", "-i", str(LAB / "ssh/id_ed25519"), "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes",
             "-o", f"UserKnownHostsFile={LAB / 'ssh/known_hosts'}", f"root@{HOSTS[host]}", command,
         ]  # fmt: skip
-        done = subprocess.run(ssh, capture_output=True, text=True, timeout=120, check=False)
-        assert done.returncode == 0, f"{host}: {command}: {done.stderr}"
+        done = subprocess.run(ssh, capture_output=True, timeout=120, check=False)
+        assert done.returncode == 0, f"{host}: {command}: {done.stderr.decode()}"
         return done.stdout
 
     def containers(self, host: str) -> list[str]:

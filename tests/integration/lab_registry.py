@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import gzip
 import hashlib
@@ -77,9 +78,9 @@ class Relay:
 
 
 class Registry:
-    """docker-registry on a free port of this machine; with users {name: bcrypt hash} it wants a login."""
+    """docker-registry on a free port of this machine. With htpasswd (of bcrypt hashes) it wants a login."""
 
-    def __init__(self, folder: Path, htpasswd: str = ""):
+    def __init__(self, folder: Path, htpasswd: str = "", login: tuple[str, str] | None = None):
         self.port = free_port()
         config = {
             "version": 0.1,
@@ -95,7 +96,9 @@ class Registry:
             command = [ensure_registry(), "serve", str(folder / "config.yml")]
             self._process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         self.relay = Relay(self.port)
-        self.headers: dict[str, str] = {}
+        self._headers = {}
+        if login:
+            self._headers["Authorization"] = "Basic " + base64.b64encode(":".join(login).encode()).decode()
         self._wait(folder)
 
     def _wait(self, folder: Path) -> None:
@@ -159,7 +162,7 @@ class Registry:
     def _call(self, url: str, method: str, data: bytes, **headers: str):
         if url.startswith("/"):
             url = f"http://127.0.0.1:{self.port}{url}"
-        headers = {**self.headers, **{name.replace("_", "-"): value for name, value in headers.items()}}
+        headers = {**self._headers, **{name.replace("_", "-"): value for name, value in headers.items()}}
         request = urllib.request.Request(url, data=data, method=method, headers=headers)
         return urllib.request.urlopen(request, timeout=30)
 

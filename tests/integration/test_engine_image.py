@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
+import os
 import re
+import signal
 import subprocess
+import sys
+import time
 
 import pytest
-from lab_fleet import HOSTS, LAB
+from lab_fleet import HOSTS, LAB, ROOT
 from lab_registry import Registry
 
 REPOSITORY = "preheat-test/engine"
@@ -29,20 +34,20 @@ class Shop:
 
 
 @contextlib.contextmanager
-def tunnels(port: int):
-    """The registry at port of every host's own loopback, where engines take plain HTTP without being told to."""
-    open_tunnels = []
-    for address in HOSTS.values():
+def tunnels(port: int, hosts=tuple(HOSTS)):
+    """The registry at port of the hosts' own loopback, where engines take plain HTTP without being told to."""
+    opened = []
+    for host in hosts:
         command = [
             "ssh", "-i", str(LAB / "ssh/id_ed25519"), "-o", "BatchMode=yes", "-o", "ExitOnForwardFailure=yes",
             "-o", f"UserKnownHostsFile={LAB / 'ssh/known_hosts'}", "-o", "ControlPath=none", "-N",
-            "-R", f"127.0.0.1:{port}:127.0.0.1:{port}", f"root@{address}",
+            "-R", f"127.0.0.1:{port}:127.0.0.1:{port}", f"root@{HOSTS[host]}",
         ]  # fmt: skip
-        open_tunnels.append(subprocess.Popen(command))
+        opened.append(subprocess.Popen(command))
     try:
         yield
     finally:
-        for tunnel in open_tunnels:
+        for tunnel in opened:
             tunnel.terminate()
             tunnel.wait()
 
@@ -104,3 +109,144 @@ def test_the_registry_is_read_so_often_and_what_is_there_costs_nothing(fleet, sh
 
     assert changes(warm(fleet, shop.name, source)) == dict.fromkeys(HOSTS, 0)
     assert shop.reads() == 0
+
+
+def test_who_has_the_image_takes_no_part(fleet, shop):
+    fleet.run("gpu1", f"docker pull -q {shop.name}")
+    shop.reads()
+    assert changes(warm(fleet, shop.name, "swarm")) == {"gpu1": 0, "gpu2": 1}
+    assert shop.reads() == pytest.approx(1, rel=0.02)
+
+
+def test_a_host_that_cannot_reach_the_registry_gets_the_image_by_digest_from_one_that_can(fleet, shop, tmp_path):
+    registry = Registry(tmp_path)
+    with contextlib.closing(registry), tunnels(registry.relay.port, ["gpu2"]):
+        made = registry.push(REPOSITORY, "2")
+        name = f"127.0.0.1:{registry.relay.port}/{REPOSITORY}@{made['digest']}"
+        output = warm(fleet, name, "swarm")
+        assert registry.relay.bytes / made["bytes"] == pytest.approx(1, rel=0.05), output
+        # Its name is found on a host that never saw that registry.
+        assert changes(warm(fleet, name, "swarm")) == dict.fromkeys(HOSTS, 0)
+        output = warm(fleet, name.replace(made["digest"], "sha256:" + "0" * 64), "swarm", expect=2)
+        assert output.count("has no preheat-test/engine sha256:000") >= len(HOSTS)
+
+
+def test_what_a_killed_run_had_is_not_read_again(fleet, shop):
+    shop.registry.relay.bytes_per_second = 4 << 20
+    given = json.dumps({"engine_image_name": shop.name, "engine_image_source": "swarm"})
+    command = ["ansible-playbook", "warm.yml", "-i", "tests/lab/inventory", "-e", given, "--tags", "engine_image_run"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True) as killed:
+        end = time.monotonic() + 60
+        while shop.registry.relay.bytes < shop.image["bytes"] / 2:
+            assert time.monotonic() < end, "nothing was read"
+            time.sleep(0.05)
+        os.killpg(killed.pid, signal.SIGKILL)
+    shop.registry.relay.bytes_per_second = 0
+    warm(fleet, shop.name, "swarm")
+    assert shop.reads() < 1.1
+    assert {image(fleet, host, shop.name)[0] for host in HOSTS} == {shop.image["id"]}
+
+
+@pytest.mark.parametrize("source", ["registry", "swarm"])
+def test_wrong_bytes_get_into_no_engine(fleet, tmp_path, source):
+    registry = Registry(tmp_path)
+    with contextlib.closing(registry), tunnels(registry.relay.port):
+        made = registry.push(REPOSITORY, "3")
+        name = f"127.0.0.1:{registry.relay.port}/{REPOSITORY}:3"
+        digest = made["layer"].partition(":")[2]
+        layer = tmp_path / f"storage/docker/registry/v2/blobs/sha256/{digest[:2]}/{digest}/data"
+        data = bytearray(layer.read_bytes())
+        data[-100] ^= 1
+        layer.write_bytes(data)
+        output = warm(fleet, name, source, expect=2)
+        assert re.search("do not have the digest|verification failed", output)
+        assert [image(fleet, host, name) for host in HOSTS] == [None] * len(HOSTS)
+
+
+def test_an_image_of_these_hosts_alone_needs_no_registry(fleet, shop):
+    for source in ("registry", "swarm"):
+        output = warm(fleet, "preheat-lab/light-engine:latest", source)
+        assert changes(output) == dict.fromkeys(HOSTS, 0)
+    assert shop.reads() == 0
+
+
+def test_an_archive_of_the_controller(fleet, shop, tmp_path):
+    fleet.run("gpu1", f"docker pull -q {shop.name}")
+    (tmp_path / "engine.tar").write_bytes(fleet.read("gpu1", f"docker save {shop.name}"))
+    shop.reads()
+    given = {"engine_image_archive": str(tmp_path / "engine.tar")}
+    assert changes(warm(fleet, shop.name, **given)) == {"gpu1": 0, "gpu2": 4}  # folder, copy, image, copy gone
+    assert shop.reads() == 0
+    assert image(fleet, "gpu2", shop.name) == (shop.image["id"], set())
+    assert fleet.run("gpu2", "ls /opt/preheat/images") == ""
+    assert changes(warm(fleet, shop.name, **given)) == dict.fromkeys(HOSTS, 0)
+    output = warm(fleet, f"{REPOSITORY}:other", expect=2, **given)
+    assert output.count(f"it has {shop.name}") == len(HOSTS)
+
+
+def test_where_the_hosts_cannot_share_each_asks_the_registry(fleet, shop):
+    output = warm(fleet, shop.name, "swarm", engine_image_swarm_address="192.0.2.1")
+    assert output.count("could not be shared: No address is known") == len(HOSTS)
+    assert changes(output) == dict.fromkeys(HOSTS, 1)
+    assert shop.reads() == pytest.approx(1 + len(HOSTS), rel=0.02)
+    for host in HOSTS:
+        assert fleet.run(host, "ls /opt/preheat/images") == ""
+
+
+# One host, its engine that of this machine: what needs no fleet.
+
+
+class Module:
+    """Runs a module as Ansible would on a host."""
+
+    def __init__(self, folder):
+        self._file = folder / "args.json"
+
+    def __call__(self, name, **arguments):
+        self._file.write_text(json.dumps({"ANSIBLE_MODULE_ARGS": arguments}))
+        command = [sys.executable, "-m", f"ansible_collections.preheat.fleet.plugins.modules.{name}", str(self._file)]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT / ".collections"), "DOCKER_CONFIG": str(self._file.parent)}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+        assert done.stdout, done.stderr
+        assert PASSWORD not in done.stdout + done.stderr
+        return json.loads(done.stdout)
+
+
+USER, PASSWORD = "reader", "s3cr3t-of-a-test"
+HTPASSWD = "reader:$2b$05$a/xnWcw.6zjyRhcMkoPFg.0Mg95Ks1T8DxY2nrUByCWfkW027sy.K"
+
+
+def test_a_registry_with_a_login(tmp_path):
+    module = Module(tmp_path)
+    registry = Registry(tmp_path, HTPASSWD, (USER, PASSWORD))
+    with contextlib.closing(registry):
+        made = registry.push(REPOSITORY, "4", index=False)
+        name = f"127.0.0.1:{registry.port}/{REPOSITORY}:4"
+        login = {"registry_username": USER, "registry_password": PASSWORD}
+        files = {"image": name, "dest": str(tmp_path / "layout/blobs/sha256")}
+        try:
+            for refused in (module("engine_image", image=name), module("engine_image_files", **files)):
+                assert (refused["failed"], refused["reason"]) == (True, "unauthorized")
+                assert "docker login" in refused["remedy"]
+            assert module("engine_image", image=name, **login)["digest"] == made["digest"]
+            assert module("engine_image", image=name)["source"] == "cache"
+            assert module("engine_image", image=name, state="absent")["changed"]
+            # What 'docker login' left serves as well, and a folder of files as an OCI image layout.
+            left = {
+                "auths": {
+                    f"127.0.0.1:{registry.port}": {"auth": base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()}
+                }
+            }
+            (tmp_path / "config.json").write_text(json.dumps(left))
+            fetched = module("engine_image_files", **files)
+            assert (fetched["digest"], fetched["source"]) == (made["digest"], "registry")
+            assert not module("engine_image_files", **files)["changed"]
+            registry.close()
+            taken = module("engine_image", image=name, digest=made["digest"], layout=str(tmp_path / "layout"))
+            assert (taken["id"], taken["digest"], taken["source"]) == (made["id"], made["digest"], "layout")
+            gone = module("engine_image", image=name)
+            assert gone["source"] == "cache"
+        finally:
+            module("engine_image", image=name, state="absent")
+        refused = module("engine_image", image=name)
+        assert refused["reason"] == "registry_unreachable", refused

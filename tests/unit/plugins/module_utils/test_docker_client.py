@@ -95,3 +95,73 @@ def test_an_engine_that_is_not_there(docker_host):
         docker_client.DockerClient(docker_host, 5)
     assert caught.value.error_class == "engine_unreachable"
     assert docker_host in caught.value.message
+
+
+class Api:
+    """The SDK's client with these images."""
+
+    def __init__(self, images=()):
+        self._images, self.pulled = images, []
+
+    def inspect_image(self, name):
+        for image in self._images:
+            if name in (image["Id"], *image["RepoTags"], *image["RepoDigests"]):
+                return image
+        raise errors.ImageNotFound(name)
+
+    def images(self):
+        return self._images
+
+    def pull(self, repository, tag, **_options):
+        self.pulled.append((repository, tag))
+        return iter([{"error": "toomanyrequests"}] if repository == "limited" else [{"status": "Pulling fs layer"}])
+
+
+def client_of(api):
+    client = docker_client.DockerClient.__new__(docker_client.DockerClient)
+    client.api = api
+    return client
+
+
+DIGEST = "sha256:" + "ab" * 32
+HERE = {
+    "Id": "sha256:id",
+    "RepoTags": ["lmsysorg/sglang:v1"],
+    "RepoDigests": [f"127.0.0.1:4242/lmsysorg/sglang@{DIGEST}"],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "there"),
+    [
+        ("lmsysorg/sglang:v1", True),
+        (f"lmsysorg/sglang@{DIGEST}", True),  # by its bytes, whatever registry they came from
+        (f"lmsysorg/sglang:v1@{DIGEST}", True),
+        ("lmsysorg/sglang:v2", False),
+        (f"lmsysorg/sglang@{DIGEST[:-1]}0", False),
+    ],
+)
+def test_an_image_by_name_or_by_its_digest(name, there):
+    api = Api([{"Id": "sha256:other", "RepoTags": [], "RepoDigests": []}, HERE])
+    assert client_of(api).image(name) == (HERE if there else None)
+
+
+@pytest.mark.parametrize(
+    ("name", "asked"),
+    [
+        ("lmsysorg/sglang", ("lmsysorg/sglang", "latest")),
+        ("h:5000/a:v1", ("h:5000/a", "v1")),
+        (f"h:5000/a:v1@{DIGEST}", ("h:5000/a", DIGEST)),
+    ],
+)
+def test_pull_asks_for_one_image(name, asked):
+    api = Api()
+    assert client_of(api).pull(name).bytes_pulled == 0
+    assert api.pulled == [asked]
+
+
+def test_a_pull_that_the_registry_limits():
+    with pytest.raises(docker_client.PullError) as caught:
+        client_of(Api()).pull("limited")
+    assert (caught.value.error_class, caught.value.phase) == ("image_missing", "image_pull")
+    assert "toomanyrequests" in caught.value.message

@@ -23,6 +23,7 @@ from ansible_collections.preheat.fleet.plugins.module_utils.image_pull import Pr
         ('Get "https://r/v2/": dial tcp: lookup r: no such host', "registry_unreachable"),
         ('Get "https://r/v2/": http: server gave HTTP response to HTTPS client', "registry_unreachable"),
         ('Get "https://r/v2/": x509: certificate signed by unknown authority', "registry_unreachable"),
+        ("toomanyrequests: You have reached your pull rate limit.", "rate_limited"),
         ("something else", "pull_failed"),
     ],
 )
