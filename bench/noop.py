@@ -1,0 +1,125 @@
+#!/usr/bin/env python3
+"""What preheat costs where nothing is to do: warm.yml and tune.yml over 1, 10, 100, and 500 hosts of an inventory.
+
+    bench/noop.py [--hosts 1 10 100 500] [--forks 50]      the lab must be up
+
+The hosts are many names for the lab's real ones, each with an SSH connection of its own. They share this machine's
+cores with the controller; of the processor's seconds only those of the controller are counted. Prints tables; the last
+line is a JSON object: seconds_per_host and bytes_per_host (of warm.yml, at 100 hosts or the number nearest to it) and
+growth (what a further host costs at the most hosts, over what it costs at the fewest; 1.0 is linear).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+import controller
+from tables import table
+
+ROOT = controller.ROOT
+ADDRESSES = ("172.30.213.11", "172.30.213.12")
+SWEEP = {
+    "sweep_name": "noop",
+    "sweep_model": {"repo_id": "preheat-lab/tiny-llama"},
+    "sweep_image": "preheat-lab/light-engine:latest",
+    "sweep_server": {"base": {"device": "cpu"}, "space": {"chunked_prefill_size": [512, 2048]}},
+    "sweep_workloads": [{"name": "chat", "input_tokens": 16, "output_tokens": 4, "concurrency": [1], "num_prompts": 2}],
+    "sweep_objective": {"metric": "output_tokens_per_second"},
+    "model_cache_models": [{"repo_id": "preheat-lab/tiny-llama"}],
+}
+
+
+class Bench:
+    def __init__(self, folder: Path, forks: int):
+        self.folder, self.forks = folder, forks
+
+    def play(self, playbook: str, hosts: int) -> tuple[controller.Cost, dict]:
+        """(cost, the timeline's summary) of a playbook over so many names."""
+        inventory = self.folder / f"names-{hosts}.ini"
+        names = [
+            f"h{number:03} ansible_host={ADDRESSES[number % len(ADDRESSES)]} "
+            f"ansible_control_path={self.folder}/ssh-%%h-h{number:03}"
+            for number in range(hosts)
+        ]
+        inventory.write_text("\n".join(["[gpu_hosts]", *names, "[lab:children]", "gpu_hosts", ""]))
+        timeline = self.folder / "timeline.json"
+        cost = controller.play(
+            playbook,
+            inventory,
+            *("-e", json.dumps({**SWEEP, "lab_dir": str(ROOT / ".lab"), "sweep_results_dir": str(self.folder)})),
+            *("--forks", str(self.forks)),
+            environment={
+                "ANSIBLE_CALLBACKS_ENABLED": "preheat.fleet.timeline",
+                "PREHEAT_TIMELINE_FILE": str(timeline),
+            },
+        )
+        return cost, json.loads(timeline.read_text())["summary"]
+
+    def measure(self, playbook: str, counts: list[int]) -> list[tuple[int, controller.Cost, dict]]:
+        rows = []
+        for hosts in counts:
+            self.play(playbook, hosts)  # connections stand, nothing is left to do
+            cost, summary = self.play(playbook, hosts)
+            if re.search(r"h\d+ .*changed=[1-9]", cost.said):
+                raise SystemExit(f"{playbook} was no no-op:\n{cost.said[-3000:]}")
+            rows.append((hosts, cost, summary))
+        table(
+            f"{playbook}, nothing to do",
+            ["hosts", "seconds", "seconds per host", "of the processor", "MB of memory", "tasks per host"],
+            [
+                [hosts, cost.seconds, cost.seconds / hosts, cost.cpu_seconds / hosts, cost.peak_bytes / 1e6,
+                 sum(host["tasks"] for name, host in summary["hosts"].items() if name.startswith("h")) // hosts]
+                for hosts, cost, summary in rows
+            ],
+        )  # fmt: skip
+        return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--hosts", type=int, nargs="+", default=[1, 10, 100, 500])
+    parser.add_argument("--forks", type=int, default=50)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="preheat-noop-") as folder:
+        (Path(folder) / "group_vars").symlink_to(ROOT / "tests/lab/inventory/group_vars")
+        bench = Bench(Path(folder), given.forks)
+        bench.play("tune.yml", 2)  # what all the others find done
+        warm, tune = (bench.measure(playbook, given.hosts) for playbook in ("warm.yml", "tune.yml"))
+    hosts, cost, summary = min(warm, key=lambda row: abs(row[0] - 100))
+    table(
+        f"Where the time of warm.yml goes, {hosts} hosts",
+        ["role", "seconds of a host in it", "tasks per host"],
+        [
+            [role or "(plays)", total["seconds"] / hosts, total["tasks"] // hosts]
+            for role, total in summary["roles"].items()
+        ],
+    )
+    figures = {
+        "hosts": hosts,
+        "seconds_per_host": round(cost.cpu_seconds / hosts, 3),
+        "clock_seconds_per_host": round(cost.seconds / hosts, 3),
+        "bytes_per_host": round(cost.peak_bytes / hosts),
+        "growth": growth(warm),
+        "tune_growth": growth(tune),
+    }
+    figures["tune_seconds_per_host"] = next(round(c.cpu_seconds / n, 3) for n, c, _ in tune if n == hosts)
+    print("\n" + json.dumps(figures))
+
+
+def growth(rows: list[tuple[int, controller.Cost, dict]]) -> float | None:
+    """The seconds that a further host costs at the largest count, over those at the smallest ones."""
+    if len(rows) < 3:
+        return None
+    (n0, c0, _), (n1, c1, _), *_ = rows
+    (n2, c2, _), (n3, c3, _) = rows[-2:]
+    few = (c1.cpu_seconds - c0.cpu_seconds) / (n1 - n0)
+    return round((c3.cpu_seconds - c2.cpu_seconds) / (n3 - n2) / few, 2)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
