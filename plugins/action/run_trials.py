@@ -33,6 +33,7 @@ ARGUMENTS: dict[str, Any] = {
     "endpoint": {"type": "str"},
     "gpu_access": {"type": "str", "default": "auto"},
     "facts_file": {"type": "str"},
+    "weight_cache": {"type": "bool", "default": False},
     "preload": {"type": "bool", "default": False},
     "preload_budget_bytes": {"type": "int", "default": 0},
     "ready_timeout_seconds": {"type": "int", "required": True},
@@ -70,6 +71,7 @@ class ActionModule(ActionBase):
             claim = study.claim(slot["name"])
             if claim is None:
                 if not study.running():
+                    self._remove_weight_cache()
                     return done
                 time.sleep(IDLE_SECONDS)
                 continue
@@ -117,8 +119,15 @@ class ActionModule(ActionBase):
         labels = trial.slot_labels(self._args["plan"]["name"], self._args["slot"]["name"])
         args = {"state": "absent", "match_labels": labels, "docker_host": self._args["docker_host"]}
         removed = self._call("sglang_server", args).get("removed")
+        self._remove_weight_cache()
         if removed:
             self._display.display(f"{self._args['slot']['name']}: removed what an earlier run left: {removed}")
+
+    def _remove_weight_cache(self) -> None:
+        """What kept the weights in GPU memory between trials."""
+        if self._args["weight_cache"]:
+            name = trial.weight_cache_name(self._args["plan"]["name"], self._args["slot"]["name"])
+            self._call("sglang_server", {"state": "absent", "name": name, "docker_host": self._args["docker_host"]})
 
     def _call(self, module: str, args: dict[str, Any]) -> dict[str, Any]:
         given = {name: value for name, value in args.items() if value is not None}

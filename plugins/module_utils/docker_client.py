@@ -233,6 +233,36 @@ class DockerClient:
         )
 
     def start(self, container_id, name):
+    def output_of(self, container_id, command):
+        """What a command prints that runs in a running container, whatever its exit code; empty if it cannot run."""
+        try:
+            started = self.api.exec_create(container_id, command)
+            return self.api.exec_start(started["Id"]).decode("utf-8", "replace")
+        except docker_errors.APIError:
+            return ""
+
+    def output_of_image(self, image_id, command):
+        """What a command prints that runs in a container of its own, without a network; None if it fails."""
+        container_id = self._act(
+            lambda: self.api.create_container(
+                image_id,
+                # An image's own entry point may print a banner.
+                entrypoint=command[:1],
+                command=command[1:],
+                labels={MANAGED_LABEL: "true"},
+                host_config=self.api.create_host_config(network_mode="none"),
+            )["Id"],
+            image_id,
+        )
+        try:
+            self.api.start(container_id)
+            ended = self.api.wait(container_id)
+            return self.logs(container_id) if ended["StatusCode"] == 0 else None
+        except docker_errors.APIError:
+            return None
+        finally:
+            self.remove(container_id)
+
         self._act(lambda: self.api.start(container_id), name)
 
     def set_restart_policy(self, container_id, policy):
@@ -248,6 +278,14 @@ class DockerClient:
             self.api.remove_container(container_id, force=True, v=True)
 
     def logs(self, container_id, timestamps=False, tail="all"):
+    def block_io(self, container_id):
+        """What a running container read and wrote, by block device, as the engine knows it; empty if it does not."""
+        try:
+            statistics = self.api.stats(container_id, stream=False, one_shot=True)
+        except ENGINE_ERRORS:
+            return []
+        return (statistics.get("blkio_stats") or {}).get("io_service_bytes_recursive") or []
+
         """The container's output, both streams in the order in which the engine read them."""
         try:
             raw = self.api.logs(container_id, stdout=True, stderr=True, timestamps=timestamps, tail=tail)
@@ -285,14 +323,6 @@ class DockerClient:
                 "crashed",
                 f"container '{name}' has no such command: {text}",
                 "Use an image with SGLang in it, or set command to how that image starts its server.",
-    def block_io(self, container_id):
-        """What a running container read and wrote, by block device, as the engine knows it; empty if it does not."""
-        try:
-            statistics = self.api.stats(container_id, stream=False, one_shot=True)
-        except ENGINE_ERRORS:
-            return []
-        return (statistics.get("blkio_stats") or {}).get("io_service_bytes_recursive") or []
-
                 phase="container_create",
             )
         return LaunchError(

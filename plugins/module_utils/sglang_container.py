@@ -43,18 +43,21 @@ def check_environment(environment):
 class ServerSpec:
     """Everything that the container is made of, apart from the port that is found when it starts.
 
-    C(jit_folder) is the folder under C(jit_cache_dir) for this image and these GPUs.
+    C(jit_folder) is the folder under C(jit_cache_dir) for this image and these GPUs. C(joins) is the container whose
+    namespaces of processes and of IPC this one shares, if any.
     """
 
-    def __init__(self, params, model, flags, image_id, gpu_access, *, jit_folder=None):
+    def __init__(self, params, model, flags, image_id, gpu_access, *, jit_folder=None, joins=None):
         self.name = params["name"]
         self.image = params["image"]
         self.image_id = image_id
+        self.jit_folder = jit_folder
         self.user_environment = {key: str(value) for key, value in params["environment"].items()}
         self.gpus = [str(gpu) for gpu in params["gpus"]] if gpu_access != "none" else []
         self.gpu_access = gpu_access if self.gpus else "none"
         self.shm_size_bytes = params["shm_size_bytes"]
-        self.ipc_mode = params["ipc_mode"]
+        self.ipc_mode = f"container:{joins}" if joins else params["ipc_mode"]
+        self.pid_mode = f"container:{joins}" if joins else None
         self.network_mode = params["network_mode"]
         self.publish_host = params["publish_host"]
         self.port = params["port"]
@@ -77,6 +80,15 @@ class ServerSpec:
     @property
     def host_network(self):
         return self.network_mode == "host"
+
+    @property
+    def _publishes(self):
+        return self.network_mode not in ("host", "none")
+
+    @property
+    def _foreign_shm(self):
+        """Whether /dev/shm is the host's or another container's, which has its own size."""
+        return (self.ipc_mode or "").startswith(("host", "container:"))
 
     def command(self, port):
         """The command of the container. On the host's network the server itself listens where it is offered."""
@@ -130,10 +142,11 @@ class ServerSpec:
         }
         if self.ipc_mode:
             arguments["ipc_mode"] = self.ipc_mode
-            if self.ipc_mode == "host":
-                # The host's own /dev/shm is used, which has its own size.
-                del arguments["shm_size"]
-        if not self.host_network:
+        if self.pid_mode:
+            arguments["pid_mode"] = self.pid_mode
+        if self._foreign_shm:
+            del arguments["shm_size"]
+        if self._publishes:
             arguments["port_bindings"] = {self.container_port: (self.publish_host, port)}
         if self.gpus:
             arguments["device_requests"] = [device_request(self.gpu_access, self.gpus)]
@@ -157,10 +170,12 @@ class ServerSpec:
             command += ["--device", f"nvidia.com/gpu={gpu}"]
         if self.ipc_mode:
             command += ["--ipc", self.ipc_mode]
-        if self.ipc_mode != "host":
+        if self.pid_mode:
+            command += ["--pid", self.pid_mode]
+        if not self._foreign_shm:
             command += ["--shm-size", str(self.shm_size_bytes)]
         command += ["--network", self.network_mode]
-        if not self.host_network:
+        if self._publishes:
             command += ["--publish", f"{self.publish_host}:{port}:{self.container_port}"]
         if self.restart_policy != "no":
             command += ["--restart", self.restart_policy]

@@ -40,13 +40,14 @@ def free_port(publish_host):
 class Launch:
     """A launch of C(spec). What is known of it stays readable when it fails: phases, log_text, port, ready."""
 
-    def __init__(self, client, spec, limits, *, launch_start, pulled=None, secrets=()):
+    def __init__(self, client, spec, limits, *, launch_start, pulled=None, preloaded_at=None, secrets=()):
         self.client = client
         self.spec = spec
         self.limits = limits
         self.launch_start = launch_start
         # (when the pull of the image ended, its bytes), or None.
         self.pulled = pulled or (None, None)
+        self.preloaded_at = preloaded_at
         self.secrets = secrets
         self.container_id = None
         self.port = None
@@ -140,6 +141,7 @@ class Launch:
             launch_start=self.launch_start,
             pulled_at=pulled_at,
             pull_bytes=pull_bytes,
+            preloaded_at=self.preloaded_at,
             container_start=container_start,
             end=end,
         )

@@ -91,8 +91,11 @@ def _closed(spans, end):
     return closed
 
 
-def startup_phases(entries, *, launch_start, pulled_at, pull_bytes, container_start, end):
-    """All phases of a launch: what Docker did first, then the engine's. C(pulled_at) is None without a pull."""
+def startup_phases(entries, *, launch_start, pulled_at, pull_bytes, container_start, end, preloaded_at=None):
+    """All phases of a launch: what Docker did first, then the engine's.
+
+    C(pulled_at) is None without a pull, C(preloaded_at) where no daemon had to load the weights first.
+    """
     phases = []
     create_start = launch_start
     if pulled_at is not None:
@@ -100,6 +103,9 @@ def startup_phases(entries, *, launch_start, pulled_at, pull_bytes, container_st
             {"name": "image_pull", "start": launch_start, "seconds": pulled_at - launch_start, "bytes": pull_bytes}
         )
         create_start = pulled_at
+    if preloaded_at is not None:
+        phases.append({"name": "weights_preload", "start": create_start, "seconds": preloaded_at - create_start})
+        create_start = preloaded_at
     if container_start is None:
         phases.append({"name": "container_create", "start": create_start, "seconds": max(0.0, end - create_start)})
         return phases

@@ -12,13 +12,14 @@ import time
 
 from ansible_collections.preheat.fleet.plugins.module_utils import (
     hf_use,
+    sglang_cache_state,
     sglang_container,
     sglang_disk_reads,
     sglang_jit_cache,
     sglang_log,
     sglang_model,
-    sglang_page_cache,
     sglang_phases,
+    sglang_weight_cache,
     sglang_readiness,
 )
 from ansible_collections.preheat.fleet.plugins.module_utils.docker_client import (
@@ -59,6 +60,8 @@ class Server:
         self.launch_start = launch_start
         self.check_mode = check_mode
         self.warn = warn
+        weight_cache = sglang_weight_cache.WeightCache(client, params, self.secrets) if params["weight_cache"] else None
+        self.weight_cache = weight_cache
         self.secrets = sglang_log.secret_values(params["environment"])
         self.pulled = None
         self.jit_folder = None
@@ -108,7 +111,15 @@ class Server:
         if self.params["jit_cache_dir"]:
             slug = sglang_jit_cache.gpu_slug(self.params["gpus"] if access != "none" else [])
             self.jit_folder = os.path.join(self.params["jit_cache_dir"], sglang_jit_cache.key(image_id, slug))
-        spec = sglang_container.ServerSpec(self.params, self.model, flags, image_id, access, jit_folder=self.jit_folder)
+        kind = sglang_container.ServerSpec
+        if self.weight_cache:
+            # Check mode starts nothing, so it cannot ask the image.
+            asked = image_id if self.image and not self.check_mode else None
+            if self.weight_cache.accepts(self.model.directory, asked):
+                kind = sglang_weight_cache.client_spec
+            else:
+                self.warn(f"weight_cache: {self.weight_cache.refusal}; the server loads its weights itself")
+        spec = kind(self.params, self.model, flags, image_id, access, jit_folder=self.jit_folder)
         self.report["command"] = spec.docker_command(spec.port)
         return spec
 
@@ -178,9 +189,11 @@ class Server:
     # The launch
 
     def _launch(self, spec, existing):
-        self.report["cache"] = self._cache_before()
+        self.report["cache"] = sglang_cache_state.before(self.model.directory)
         if existing:
             self.client.stop(existing["Id"], self.params["stop_timeout_seconds"])
+        if self.weight_cache:
+            self.weight_cache.prepare(self.model, spec)
             self.client.remove(existing["Id"])
         if self.jit_folder:
             os.makedirs(self.jit_folder, exist_ok=True)
@@ -189,7 +202,13 @@ class Server:
 
     def _new_launch(self, spec):
         return Launch(
-            self.client, spec, self.params, launch_start=self.launch_start, pulled=self.pulled, secrets=self.secrets
+            self.client,
+            spec,
+            self.params,
+            launch_start=self.launch_start,
+            pulled=self.pulled,
+            preloaded_at=self.weight_cache.started_at if self.weight_cache else None,
+            secrets=self.secrets,
         )
 
     def _watch(self, launch, existing=None):
@@ -214,27 +233,17 @@ class Server:
             self.report["phases"] = launch.phases
             self._note_log(launch.log_text)
 
-    def _cache_before(self):
-        """What of the weights this launch finds in RAM. Measured before it, for afterwards all of them are."""
-        fraction = self._resident_fraction()
-        rung = "page_cache" if fraction is not None and fraction >= _PAGE_CACHE_FRACTION else "disk"
-        return {"resident_fraction_before": fraction, "weights_rung": rung}
-
-    def _cache_after(self, launch):
-        """What the launch read and compiled until it was ready."""
-        return {
-            "resident_fraction_after": self._resident_fraction(),
-            "disk_read_bytes": sglang_disk_reads.read_bytes(
-                self.client.block_io(launch.container_id), launch.container_id
-            ),
-            "jit": sglang_jit_cache.measure(self.jit_folder or "", launch.launch_start),
-        }
-
-    def _resident_fraction(self):
-        fraction = sglang_page_cache.resident_fraction(sglang_model.weight_files(self.model.directory))
-        return None if fraction is None else round(fraction, 4)
-
     # What is known afterwards
+
+    def _note_cache(self, launch):
+        """What the launch read and compiled until it was ready, and where its weights came from."""
+        self.report["cache"].update(
+            sglang_cache_state.after(
+                self.client, launch.container_id, self.model.directory, self.jit_folder, launch.launch_start
+            )
+        )
+        if self.weight_cache:
+            self.report["cache"].update(self.weight_cache.outcome(launch.log_text))
 
     def _digest(self):
         return image_digest(self.image, self.params["image"])

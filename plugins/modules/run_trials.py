@@ -57,6 +57,10 @@ options:
   facts_file:
     description: File on the hosts in which launches are noted, see M(preheat.fleet.sglang_server).
     type: str
+  weight_cache:
+    description: Keep the weights in GPU memory between trials, see M(preheat.fleet.sglang_server).
+    type: bool
+    default: false
   preload:
     description: Bring the weights into the page cache before each launch, see M(preheat.fleet.page_cache).
     type: bool

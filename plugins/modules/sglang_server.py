@@ -83,6 +83,18 @@ options:
       - Each image and kind of GPU has a folder of its own in it, C(0123456789ab-nvidia-h100-80gb-hbm3-sm90), which is
         mounted read-write. Servers that run at the same time may share it; each cache has its own locks.
     type: path
+  weight_cache:
+    description:
+      - Name of a container with SGLang's weight-cache daemon, from which the server takes its weights. It is started,
+        with this server's image, model and GPUs, or replaced where what it holds does not fit. So the next server with
+        the same weights finds them in GPU memory.
+      - Servers share weights where all of O(parameters) are equal but those that only schedule, size pools or log.
+      - Without GPUs, with SGLang before 0.5.19 or with parameters that do not go together with it the server loads its
+        weights itself, with a warning; a daemon of this name is removed then, for it holds memory.
+      - The server shares the daemon's namespaces of processes and IPC, and ends when the daemon ends. Remove the
+        daemon as a server, with O(state=absent) and its O(name).
+      - Written by SGLang's source and tested as far as that goes without a GPU; never yet run on one.
+    type: str
   parameters:
     description:
       - SGLang's own flags, with underscores. V(true) is a bare flag; V(false), null or an empty list leave the flag
@@ -302,7 +314,8 @@ docker_version:
   sample: 28.2.2
 phases:
   description:
-    - What the launch took, in order and without gaps. C(image_pull), C(container_create), C(engine_start),
+    - What the launch took, in order and without gaps. C(image_pull), C(weights_preload) (a daemon of O(weight_cache)
+      that had to load them), C(container_create), C(engine_start),
       C(weights_load), C(kv_cache), C(graph_capture), C(server_warmup), C(ready); those that did not happen are left
       out. C(start) is in epoch seconds of the host, C(image_pull) has C(bytes).
     - A server with a draft model loads, allocates and captures twice, and so has these phases twice.
@@ -318,6 +331,8 @@ cache:
     - What the launch found warm. C(resident_fraction_before) is the fraction of the weights' bytes that was in the
       page cache (null where the kernel does not tell this user); C(weights_rung) is C(page_cache) from 0.95 on, else
       C(disk).
+    - With O(weight_cache), C(weight_cache.used), and C(weight_cache.reason) where it is not; C(weights_rung) is C(gpu)
+      where the server says that it took its weights from the daemon.
     - Once the server is ready, what the launch took. C(resident_fraction_after) as before; C(disk_read_bytes), what the
       container read from disks, the files of its image included (null where nothing can tell); C(jit), what it found
       and added in the folder of compiled kernels.
@@ -413,6 +428,7 @@ def argument_spec():
         "model_path": {"type": "path"},
         "cache_dir": {"type": "path"},
         "jit_cache_dir": {"type": "path"},
+        "weight_cache": {"type": "str"},
         "parameters": {"type": "dict", "default": {}},
         "command": {"type": "list", "elements": "str", "default": ["python3", "-m", "sglang.launch_server"]},
         # Not logged, because a value may be secret; see mask_only_secrets.

@@ -64,6 +64,7 @@ _FIELDS: dict[str, Any] = {
         "resident_fraction_before": None,
         "resident_fraction_after": None,
         "disk_read_bytes": None,
+        "weight_cache": None,
         "jit": None,
         "hub_bytes": None,
     },

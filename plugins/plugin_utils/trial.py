@@ -28,6 +28,8 @@ Say = Callable[[str], None]
 LAUNCH_SLICE_SECONDS = 10
 # SGLang takes long to end by itself, and there is nothing left to lose.
 STOP_SECONDS = 1
+# Phases that only the call which launches can see.
+_BEFORE_THE_ENGINE = ("image_pull", "weights_preload", "container_create")
 
 
 class TrialPruned(Exception):
@@ -38,7 +40,8 @@ class Trial:
     """Runs one claimed point on one slot and leaves its record, whatever happens.
 
     ``settings``: ``docker_host, cache_dir, endpoint, token, jit_cache_dir, gpu_access, ready_timeout_seconds``, and
-    ``preload, preload_budget_bytes`` where the weights are brought into RAM before each launch.
+    ``preload, preload_budget_bytes`` where the weights are brought into RAM before each launch, ``weight_cache`` where
+    they are kept in GPU memory between launches.
     ``recorded`` says whether the record is on disk, ``left_behind`` why the container could not be removed.
     """
 
@@ -63,6 +66,7 @@ class Trial:
         self.recorded = False
         self.left_behind: str | None = None
         member = slot["members"][0]
+        self.weight_cache = weight_cache_name(plan["name"], slot["name"]) if settings.get("weight_cache") else None
         self.member = {"host": member["host"], "gpus": member["gpus"][: claim["gpus"]]}
         self.record = records.new_record(
             sweep=plan["name"],
@@ -146,6 +150,7 @@ class Trial:
             "revision": self.plan["commit"],
             "cache_dir": self.settings["cache_dir"],
             "jit_cache_dir": self.settings["jit_cache_dir"],
+            "weight_cache": self.weight_cache,
             "parameters": self.claim["server_parameters"],
             "environment": self.plan["environment"],
             "gpus": [gpu["uuid"] for gpu in self.member["gpus"]],
@@ -181,8 +186,8 @@ class Trial:
             # The first call says what it found warm, the last what was read and compiled.
             cache |= result.get("cache") or {}
             if not before:
-                before = [phase for phase in phases if phase["name"] in ("image_pull", "container_create")]
-            launched = before + [phase for phase in phases if phase["name"] not in ("image_pull", "container_create")]
+                before = [phase for phase in phases if phase["name"] in _BEFORE_THE_ENGINE]
+            launched = before + [phase for phase in phases if phase["name"] not in _BEFORE_THE_ENGINE]
             if result.get("failed") or result.get("ready"):
                 self._take_host_phases(launched, called, self._clock())
                 return result, launched, cache
@@ -277,6 +282,11 @@ def _unforeseen(exc: Exception) -> dict[str, Any]:
 def slot_labels(sweep: str, slot: str) -> dict[str, str]:
     """What marks the containers of a slot, so that a later claim finds what a dead run left."""
     return {"preheat.sweep": sweep, "preheat.slot": slot}
+
+
+def weight_cache_name(sweep: str, slot: str) -> str:
+    """The container that keeps weights for a slot from trial to trial, so without the slot's labels."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "-", f"preheat-{sweep}-{slot}-weights")
 
 
 def container_name(sweep: str, slot: str, number: int) -> str:

@@ -209,6 +209,19 @@ def test_a_launch_waited_for_in_slices(module):
     assert names(module.start(**slow)) == names(calls[-1])
 
 
+def test_weights_that_no_daemon_can_hold_are_loaded_by_the_server(engine, module):
+    """No GPU here: refused with the reason, and what is there of a daemon gives its memory back."""
+    name = f"{module.name}-weights"
+    engine.containers.create(IMAGE, ["sleep", "9"], name=name, labels={"preheat.managed": "true"})
+    launched = module.start(weight_cache=name)
+    assert (launched["ready"], launched["cache"]["weights_rung"]) == (True, "page_cache")
+    assert launched["cache"]["weight_cache"]["used"] is False
+    assert "no GPU" in launched["cache"]["weight_cache"]["reason"]
+    assert "no GPU" in str(launched["warnings"])
+    assert not engine.containers.list(all=True, filters={"name": name})
+    assert not module.start(weight_cache=name)["changed"]
+
+
 def test_what_no_longer_serves_is_replaced(engine, module):
     created = module.start()
     engine.containers.get(module.name).kill()
