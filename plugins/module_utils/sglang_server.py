@@ -14,13 +14,12 @@ from ansible_collections.preheat.fleet.plugins.module_utils import (
     hf_use,
     sglang_cache_state,
     sglang_container,
-    sglang_disk_reads,
     sglang_jit_cache,
     sglang_log,
     sglang_model,
     sglang_phases,
-    sglang_weight_cache,
     sglang_readiness,
+    sglang_weight_cache,
 )
 from ansible_collections.preheat.fleet.plugins.module_utils.docker_client import (
     LaunchError,
@@ -31,8 +30,6 @@ from ansible_collections.preheat.fleet.plugins.module_utils.docker_client import
 from ansible_collections.preheat.fleet.plugins.module_utils.sglang_flags import flag_arguments
 from ansible_collections.preheat.fleet.plugins.module_utils.sglang_launch import Launch, reachable_host
 from ansible_collections.preheat.fleet.plugins.module_utils.sglang_removal import managed_container
-
-_PAGE_CACHE_FRACTION = 0.95
 
 
 def engine_version(host, port):
@@ -60,11 +57,11 @@ class Server:
         self.launch_start = launch_start
         self.check_mode = check_mode
         self.warn = warn
-        weight_cache = sglang_weight_cache.WeightCache(client, params, self.secrets) if params["weight_cache"] else None
-        self.weight_cache = weight_cache
         self.secrets = sglang_log.secret_values(params["environment"])
         self.pulled = None
         self.jit_folder = None
+        weight_cache = sglang_weight_cache.WeightCache(client, params, self.secrets) if params["weight_cache"] else None
+        self.weight_cache = weight_cache
         self.report = {"changed": False, "ready": False, "phases": [], "cache": {}, "log_tail": "", "command": []}
 
     def ensure(self):
@@ -192,11 +189,11 @@ class Server:
         self.report["cache"] = sglang_cache_state.before(self.model.directory)
         if existing:
             self.client.stop(existing["Id"], self.params["stop_timeout_seconds"])
-        if self.weight_cache:
-            self.weight_cache.prepare(self.model, spec)
             self.client.remove(existing["Id"])
         if self.jit_folder:
             os.makedirs(self.jit_folder, exist_ok=True)
+        if self.weight_cache:
+            self.weight_cache.prepare(self.model, spec)
         hf_use.mark_mounts([(source, mode == "rw") for source, _target, mode in spec.mounts], spec.command(spec.port))
         self._watch(self._new_launch(spec))
 
@@ -222,7 +219,7 @@ class Server:
             self.report["ready"] = launch.ready
             self._note_container(self.client.container(launch.container_id), spec)
             if launch.ready:
-                self.report["cache"].update(self._cache_after(launch))
+                self._note_cache(launch)
         except LaunchError:
             self.report["container"] = {"name": spec.name, "image": spec.image, "image_digest": self._digest()}
             self.report["log"] = sglang_log.cap(launch.log_text)
@@ -235,6 +232,9 @@ class Server:
 
     # What is known afterwards
 
+    def _digest(self):
+        return image_digest(self.image, self.params["image"])
+
     def _note_cache(self, launch):
         """What the launch read and compiled until it was ready, and where its weights came from."""
         self.report["cache"].update(
@@ -244,9 +244,6 @@ class Server:
         )
         if self.weight_cache:
             self.report["cache"].update(self.weight_cache.outcome(launch.log_text))
-
-    def _digest(self):
-        return image_digest(self.image, self.params["image"])
 
     def _note_log(self, text):
         self.report["log_tail"] = sglang_log.tail(text, self.params["log_tail_lines"])
