@@ -44,10 +44,11 @@ ARGUMENTS: dict[str, Any] = {
     "transport": {"type": "str", "choices": ["auto", "https"], "default": "auto"},
 }
 # What all workers of a swarm agree on.
-COMMON = ("repo_id", "revision", "allow_patterns", "ignore_patterns", "allow_pickle", "endpoint")
+COMMON = ("repo_id", "revision", "allow_patterns", "ignore_patterns", "allow_pickle", "endpoint", "fallback_endpoints")
 # What the host is told as it was given.
 SAME = (
     "repo_id", "revision", "cache_dir", "verify", "connections", "retries", "min_free_bytes", "address", "port",
+    "stall_seconds", "fallback_endpoints",
 )  # fmt: skip
 
 
@@ -110,6 +111,7 @@ class ActionModule(ActionBase):
                 args["repo_id"],
                 args["revision"],
                 endpoint=args["endpoint"],
+                fallbacks=args["fallback_endpoints"] or (),
                 token=args["token"],
                 selection=self._selection(),
                 retries=args["retries"],

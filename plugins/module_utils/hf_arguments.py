@@ -12,6 +12,7 @@ SNAPSHOT_ARGUMENTS: dict = {
     "allow_pickle": {"type": "bool", "default": False},
     "token": {"type": "str", "no_log": True},
     "endpoint": {"type": "str"},
+    "fallback_endpoints": {"type": "list", "elements": "str"},
     "verify": {"type": "str", "choices": ["size", "full"], "default": "size"},
     "retries": {"type": "int", "default": 5},
     "min_free_bytes": {"type": "int", "default": 1 << 30},

@@ -17,11 +17,10 @@ import os
 import uuid
 from pathlib import Path
 
-from ansible_collections.preheat.fleet.plugins.module_utils.hf_files import HubFile
+from ansible_collections.preheat.fleet.plugins.module_utils.hf_files import HUB, HubFile
 
 OK, UNLINKED, DAMAGED, MISSING = "ok", "unlinked", "damaged", "missing"
 LISTING_VERSION = 1  # that of huggingface_hub 2.x
-HUB = "hub"  # whose listing it is, unless another origin is noted in it
 CHUNK_BYTES = 1 << 20
 
 

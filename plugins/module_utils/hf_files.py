@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
+HUB = "hub"  # who lists a commit's files, unless another origin is noted
 
 # Loading one of these runs code that the file brings along.
 PICKLES = ("*.bin", "*.ckpt", "*.pkl", "*.pickle", "*.pt", "*.pth")

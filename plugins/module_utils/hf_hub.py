@@ -16,7 +16,7 @@ import time
 
 from ansible_collections.preheat.fleet.plugins.module_utils import hf_errors
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_errors import HubError
-from ansible_collections.preheat.fleet.plugins.module_utils.hf_files import HubFile, is_inside
+from ansible_collections.preheat.fleet.plugins.module_utils.hf_files import HUB, HubFile, is_inside
 
 __all__ = ["HubClient", "HubError", "huggingface_hub"]
 
@@ -37,6 +37,8 @@ def huggingface_hub():
 class HubClient:
     """The Hub at `endpoint`, and where it gives nothing, at the fallback endpoints, each in turn. They get the token
     too, if there is one."""
+
+    origin = HUB  # of the listings it gives
 
     def __init__(self, endpoint=None, token=None, retries=5, sleep=time.sleep, fallbacks=()):
         self.token, self._retries, self._sleep = token or None, retries, sleep

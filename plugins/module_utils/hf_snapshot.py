@@ -85,9 +85,11 @@ class Plan:
         )
 
     def of_seed(self) -> Plan:
-        """As much of it as can be done without the Hub."""
+        """As much of it as can be done without the Hub; the branch is recorded by who completes the snapshot."""
         lacking = {file.path for file in self.to_fetch if file.etag not in self.seeded}
-        return dataclasses.replace(self, files=[file for file in self.files if file.path not in lacking], ref=None)
+        return dataclasses.replace(
+            self, files=[file for file in self.files if file.path not in lacking], ref=None if lacking else self.ref
+        )
 
     @property
     def bytes_total(self) -> int:
@@ -153,8 +155,8 @@ class Snapshot:
         )
         plan = plan.of_seed() if seed_only else plan
         self._check_reachable(plan, unreachable)
-        if is_new and origin != HUB:
-            plan.warnings.append(_ORIGINS[origin].format(seed=self._seed and self._seed.path))
+        if is_new and origin != HUB and self._seed:
+            plan.warnings.append(_ORIGINS[origin].format(seed=self._seed.path))
         return plan
 
     def _resolve(self, by_commit: bool, recorded: str | None):
@@ -178,7 +180,7 @@ class Snapshot:
         try:
             if unreachable:
                 raise unreachable
-            return commit, hub.tree(self._repo_id, commit), HUB, True, None
+            return commit, hub.tree(self._repo_id, commit), hub.origin, True, None
         except HubError as error:
             if error.reason != "hub_unreachable":
                 raise

@@ -15,6 +15,7 @@ import socket
 from ansible_collections.preheat.fleet.plugins.module_utils import hf_report, swarm_control
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_cache import (
     DAMAGED,
+    HUB,
     MISSING,
     RepoCache,
     default_cache_dir,
@@ -30,7 +31,7 @@ class Manifest(HubClient):
 
     def __init__(self, manifest: dict):
         super().__init__()
-        self._commit = manifest["commit"]
+        self._commit, self.origin = manifest["commit"], manifest.get("origin", HUB)
         self._listing = [HubFile(**entry) for entry in manifest["listing"]]
 
     def commit(self, _repo_id: str, _revision: str) -> str:
@@ -55,14 +56,15 @@ class Selected(Selection):
 
 
 def recorded(request: dict) -> dict:
-    """What this host knows of the Hub's listing from an earlier time: {commit, listing}; commit is null if
+    """What this host knows of the Hub's listing from an earlier time: {commit, listing, origin}; commit is null if
     nothing. For a fleet that cannot ask the Hub."""
     cache, revision = RepoCache(request["cache_dir"], request["repo_id"]), request["revision"]
     commit = revision if COMMIT.fullmatch(revision) else cache.ref(revision)
     listing = cache.listing(commit) if commit else None
     if listing is None:
         return {"commit": None, "listing": []}
-    return {"commit": commit, "listing": [dataclasses.asdict(file) for file in listing]}
+    origin = cache.listing_origin(commit or "")
+    return {"commit": commit, "listing": [dataclasses.asdict(file) for file in listing], "origin": origin}
 
 
 class Peer:
@@ -98,7 +100,7 @@ class Peer:
         """Start the agent, and tell it the first things; what is damaged goes before."""
         plan = self._snapshot.plan()
         if plan.listing_is_new:
-            self._cache.write_listing(plan.commit, plan.listing)
+            self._cache.write_listing(plan.commit, plan.listing, plan.origin)
         for file in plan.files:
             if plan.states[file.path] == DAMAGED:
                 self._cache.remove_file(plan.commit, file)

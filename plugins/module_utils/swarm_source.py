@@ -10,6 +10,7 @@ from collections import deque
 from typing import Any
 
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_fetch import (
+    STALL_SECONDS,
     Cancelled,
     Fetcher,
     new_partial_file,
@@ -46,9 +47,15 @@ class Source:
             return
         if not self._fetcher:
             spec = self._agent.spec
-            hub = HubClient(request.get("endpoint"), request.get("token"), spec["retries"])
+            fallbacks = spec.get("fallback_endpoints") or ()
+            hub = HubClient(request.get("endpoint"), request.get("token"), spec["retries"], fallbacks=fallbacks)
             self._fetcher = Fetcher(
-                hub, spec["repo_id"], spec["commit"], connections=spec["connections"], count=self._count
+                hub,
+                spec["repo_id"],
+                spec["commit"],
+                connections=spec["connections"],
+                count=self._count,
+                stall_seconds=spec.get("stall_seconds") or STALL_SECONDS,
             )
         self._wanted.update(files, pieces)
         for work, etags in ((self._fetch_all, files), (self._fill_all, pieces)):

@@ -42,6 +42,11 @@ options:
   endpoint:
     description: The Hub, for the controller and the seed.
     type: str
+  fallback_endpoints:
+    description:
+      - Other endpoints of the Hub, such as mirrors, for what O(endpoint) does not give. They get O(token) too.
+    type: list
+    elements: str
   verify:
     description:
       - How files that are already there are checked. V(size) looks at their sizes, V(full) reads all their bytes.
@@ -86,6 +91,8 @@ options:
     description:
       - A host that has got no byte from its peers for so long asks the Hub for what it lacks; if that gives none
         either, it fails.
+      - A transfer from the Hub that brings none for so long is cut and tried anew, at the next endpoint if there are
+        several.
     type: int
     default: 120
   transport:

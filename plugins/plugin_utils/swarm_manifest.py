@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
-from ansible_collections.preheat.fleet.plugins.module_utils.hf_files import HubFile, Selection
+from ansible_collections.preheat.fleet.plugins.module_utils.hf_files import HUB, HubFile, Selection
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_hub import HubClient, HubError
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_tree import COMMIT, check_names, select
 
@@ -18,13 +18,14 @@ def resolve(
     revision: str,
     *,
     endpoint: str | None = None,
+    fallbacks: Iterable[str] = (),
     token: str | None = None,
     selection: Selection | None = None,
     retries: int = 5,
 ) -> dict[str, Any]:
     """{commit, listing (all files of the commit), paths (the selected ones)}. Raises HubError."""
     check_names(repo_id, revision)
-    hub = HubClient(endpoint, token, retries)
+    hub = HubClient(endpoint, token, retries, fallbacks=fallbacks)
     commit = revision if COMMIT.fullmatch(revision) else hub.commit(repo_id, revision)
     listing = hub.tree(repo_id, commit)
     chosen = select(repo_id, listing, selection or Selection())
@@ -66,6 +67,8 @@ def recorded(said: dict[str, dict[str, Any]], repo_id: str, selection: Selection
         "commit": facts["commit"],
         "listing": [dataclasses.asdict(file) for file in listing],
         "paths": [file.path for file in chosen],
+        # As good as the best of them: all list the same.
+        "origin": HUB if any(other["origin"] == HUB for other in knowing.values()) else facts["origin"],
         "hosts": sorted(knowing),
     }
 

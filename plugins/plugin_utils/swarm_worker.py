@@ -39,6 +39,7 @@ class NoAgent(Exception):
 # Errors of the Hub: another host may have more luck.
 HUB_REASONS = (
     "gated_repo", "repo_not_found", "revision_not_found", "unauthorized", "hub_unreachable", "hub_error",
+    "stalled",
 )  # fmt: skip
 
 

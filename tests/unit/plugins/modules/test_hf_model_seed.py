@@ -188,6 +188,11 @@ def test_without_a_hub_a_folder_does_not_know_its_commit(hub, cache, tmp_path, k
     assert not present(hub.endpoint, cache, revision=commit, verify="full")["changed"]
 
 
+def test_a_seed_that_has_all_records_the_branch(hub, cache, tmp_path):
+    result = present(DOWN, cache, seed=str(hub_cache(hub, tmp_path)), state="seeded")
+    assert (cache / FOLDER / "refs" / "main").read_text() == result["commit"]
+
+
 def test_a_cache_without_its_listing(hub, cache, tmp_path):
     """As huggingface_hub 1.x leaves it: the names of the blobs are hashes."""
     seed = hub_cache(hub, tmp_path)

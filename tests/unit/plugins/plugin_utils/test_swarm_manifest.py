@@ -20,8 +20,8 @@ FILES = [
 ]
 
 
-def said(commit=COMMIT, files=FILES):
-    return {"commit": commit, "listing": [dataclasses.asdict(file) for file in files]}
+def said(commit=COMMIT, files=FILES, origin="hub"):
+    return {"commit": commit, "listing": [dataclasses.asdict(file) for file in files], "origin": origin}
 
 
 NOTHING = {"commit": None, "listing": []}
@@ -38,6 +38,14 @@ def test_what_one_host_has_recorded_serves_all():
 def test_small_files_come_first_then_by_path():
     manifest = swarm_manifest.recorded({"h2": said()}, REPO, Selection())
     assert list(swarm_manifest.sizes(manifest)) == ["3" * 40, "2" * 64, "1" * 64]
+
+
+@pytest.mark.parametrize(
+    ("origins", "origin"), [(["seed"], "seed"), (["seed", "hub"], "hub"), (["none", "none"], "none")]
+)
+def test_the_hubs_word_counts_more_than_a_seeds(origins, origin):
+    hosts = {f"h{number}": said(origin=said_by) for number, said_by in enumerate(origins)}
+    assert swarm_manifest.recorded(hosts, REPO, Selection())["origin"] == origin
 
 
 def test_where_no_host_has_recorded_anything_there_is_nothing():
