@@ -62,6 +62,7 @@ rows:
       bytes_to_fetch: 16397461110
       bytes_from_hub: 0
       bytes_from_peers: 16397461110
+      bytes_from_seed: 0
       seconds: 190.2
       mb_per_second: 86.2
       verified: hash

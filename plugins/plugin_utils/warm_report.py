@@ -50,7 +50,6 @@ def _state(result: dict[str, Any], check: bool) -> str:
 
 def _row(host: str, result: dict[str, Any], state: str, error: dict[str, str] | None) -> Row:
     item = result.get("__model_cache_model") or {}
-    peers = result.get("bytes_from_peers", 0)
     return {
         "host": host,
         "repo_id": result.get("repo_id") or item.get("repo_id"),
@@ -61,7 +60,8 @@ def _row(host: str, result: dict[str, Any], state: str, error: dict[str, str] | 
         "bytes_total": result.get("bytes_total", 0),
         "bytes_to_fetch": result.get("bytes_to_fetch", 0),
         "bytes_from_hub": result.get("bytes_from_hub", result.get("bytes_fetched", 0)),
-        "bytes_from_peers": peers,
+        "bytes_from_peers": result.get("bytes_from_peers", 0),
+        "bytes_from_seed": result.get("bytes_from_seed", 0),
         "seconds": result.get("seconds"),
         "mb_per_second": result.get("mb_per_second"),
         "verified": result.get("verified"),
