@@ -139,6 +139,7 @@ class DockerClient:
     # Images
 
     def image(self, name):
+        """An image by name, or by digest whatever repository of this host it is recorded for: bytes are the same."""
         try:
             return self.api.inspect_image(name)
         except docker_errors.NotFound:
@@ -232,7 +233,6 @@ class DockerClient:
             name,
         )
 
-    def start(self, container_id, name):
     def output_of(self, container_id, command):
         """What a command prints that runs in a running container, whatever its exit code; empty if it cannot run."""
         try:
@@ -263,6 +263,7 @@ class DockerClient:
         finally:
             self.remove(container_id)
 
+    def start(self, container_id, name):
         self._act(lambda: self.api.start(container_id), name)
 
     def set_restart_policy(self, container_id, policy):
@@ -277,7 +278,6 @@ class DockerClient:
         with contextlib.suppress(docker_errors.NotFound):
             self.api.remove_container(container_id, force=True, v=True)
 
-    def logs(self, container_id, timestamps=False, tail="all"):
     def block_io(self, container_id):
         """What a running container read and wrote, by block device, as the engine knows it; empty if it does not."""
         try:
@@ -286,6 +286,7 @@ class DockerClient:
             return []
         return (statistics.get("blkio_stats") or {}).get("io_service_bytes_recursive") or []
 
+    def logs(self, container_id, timestamps=False, tail="all"):
         """The container's output, both streams in the order in which the engine read them."""
         try:
             raw = self.api.logs(container_id, stdout=True, stderr=True, timestamps=timestamps, tail=tail)
