@@ -126,8 +126,9 @@ removed:
   sample: ["lmsysorg/sglang:v0.5.23"]
 reason:
   description:
-    - What failed, for programs. C(not_found), C(unauthorized), C(rate_limited), C(no_space), C(registry_unreachable), C(wrong_digest),
-      C(bad_name), C(bad_archive), C(bad_layout), C(in_use), C(engine_unreachable) or C(pull_failed).
+    - What failed, for programs. C(not_found), C(unauthorized), C(rate_limited), C(no_space),
+      C(registry_unreachable), C(wrong_digest), C(bad_name), C(bad_archive), C(bad_layout), C(in_use),
+      C(engine_elsewhere), C(engine_unreachable) or C(pull_failed).
   returned: failure
   type: str
   sample: unauthorized
