@@ -15,6 +15,7 @@ import cProfile
 import json
 import pstats
 import random
+import resource
 import subprocess
 import sys
 import tempfile
@@ -76,6 +77,7 @@ def main() -> None:
         begun = time.monotonic()
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         seconds = time.monotonic() - begun
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
         if done.returncode:
             sys.exit(done.stdout + done.stderr)
         sizes = {path.name: path.stat().st_size for path in sorted((folder / NAME).glob("*")) if path.is_file()}
@@ -85,7 +87,17 @@ def main() -> None:
         ["file", "bytes"],
         [[*item] for item in sizes.items()],
     )
-    print("\n" + json.dumps({"trials": given.trials, "seconds": round(seconds, 2), "html_bytes": sizes["report.html"]}))
+    print(
+        "\n"
+        + json.dumps(
+            {
+                "trials": given.trials,
+                "seconds": round(seconds, 2),
+                "cpu_seconds": round(used.ru_utime + used.ru_stime, 2),
+                "html_bytes": sizes["report.html"],
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -118,6 +118,12 @@ def test_report_table_and_best(first_run):
     results, output, _stats = first_run
     with (results / "trials.csv").open() as stream:
         assert len(list(csv.DictReader(stream))) == 6
+    fetched = json.loads((results / "fetch.json").read_text())["hosts"]
+    assert set(fetched) == set(HOSTS)
+    assert all(host["bytes_fetched"] > 0 and host["seconds"] > 0 for host in fetched.values())
+    savings = json.loads((results / "report.json").read_text())["savings"]
+    assert len(savings["strategies"]) == 5
+    assert savings["assumptions"][0].endswith("s: measured.")
     html = (results / "report.html").read_text()
     assert "bad_flag" in html
     assert "https://" not in re.sub(r"<a [^>]*>", "", "".join(re.findall(r"<(?:script|link|img)[^>]*>", html)))
