@@ -9,7 +9,7 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.preheat.fleet.plugins.plugin_utils import sweep_plan, sweep_search
+from ansible_collections.preheat.fleet.plugins.plugin_utils import memory_fit, sweep_plan, sweep_search
 from ansible_collections.preheat.fleet.plugins.plugin_utils.problems import (
     Problem,
     format_problems,
@@ -65,7 +65,14 @@ class ActionModule(ActionBase):
         """Put points and slots into the plan."""
         size = slot_gpus or min([plan["gpus_most"], *(len(found) for found in gpus.values())])
         server, search = plan["server"], plan["search"]
-        feasible, infeasible = sweep_search.planned(server, search, size)
+        every = [gpu for found in gpus.values() for gpu in found]
+        plan["memory"] = memory = {
+            "gpu_bytes": max((gpu.get("memory_total_bytes") or 0 for gpu in every), default=0),
+            "weights_bytes": memory_fit.weights_bytes(plan.get("files") or []),
+            "shape": plan.get("model_shape"),
+            **memory_fit.request_tokens(plan.get("workloads") or []),
+        }
+        feasible, infeasible = sweep_search.planned(server, search, size, memory)
         plan["slot_gpus"] = size
         plan["feasible"], plan["infeasible"] = feasible, infeasible
         adaptive = search["sampler"] in sweep_search.ADAPTIVE
@@ -73,8 +80,9 @@ class ActionModule(ActionBase):
         # What the report counts as left over if it has no record; what an adaptive sampler never asked for is not.
         plan["points"] = 0 if adaptive else len(feasible) + len(infeasible)
         plan["slots"] = sweep_plan.slots(gpus, size, cpu_slots)
-        found = sweep_plan.unequal_gpus(gpus) if size else []
-        if reasons := "; ".join(sweep_search.reasons_against_all(server, search, size)):
+        earlier = sweep_plan.gpus_of_earlier_run(plan.get("sweep_dir"))
+        found = sweep_plan.unequal_gpus({**earlier, **gpus}) if size else []
+        if reasons := "; ".join(sweep_search.reasons_against_all(server, search, size, memory)):
             remedy = "Widen sweep_server.space or loosen sweep_server.where."
             found.append(problem("sweep_server", plan["server"], f"leaves no point to launch: {reasons}.", remedy))
         if not plan["slots"]:

@@ -14,6 +14,7 @@ from ansible.plugins.action import ActionBase
 
 from ansible_collections.preheat.fleet.plugins.module_utils import hf_tree
 from ansible_collections.preheat.fleet.plugins.plugin_utils import (
+    memory_fit,
     sweep_plan,
     sweep_search,
     sweep_space,
@@ -86,9 +87,10 @@ class ActionModule(ActionBase):
         problems = sweep_plan.same_sweep(plan, earlier) if earlier else []
         if problems:
             return {}, problems
-        unresolved = {"commit": plan["model"]["revision"], "files": [], "bytes_total": 0, "gpu_memory_bytes": 0}
+        unresolved = {"commit": plan["model"]["revision"], "files": [], "bytes_total": 0, "gpu_memory_bytes": 0,
+                      "model_shape": None}  # fmt: skip
         # A sweep that was begun stays on the commit it was begun with.
-        plan.update({key: earlier[key] for key in unresolved} if earlier else unresolved)
+        plan.update({key: earlier.get(key) for key in unresolved} if earlier else unresolved)
         if not earlier:
             problems += self._resolve(plan, host_variables)
         return plan, problems
@@ -114,6 +116,8 @@ class ActionModule(ActionBase):
         # The hash of a file is the name of its blob in a cache.
         files = [{**file, "etag": file.get("sha256") or file["git_sha1"]} for file in manifest["files"]]
         plan.update(commit=manifest["commit"], files=files, bytes_total=manifest["bytes_total"])
+        config = hf_tree.config(model["repo_id"], manifest["commit"], endpoint=endpoint, token=token)
+        plan["model_shape"] = memory_fit.shape_of(config) if config else None
         # The least that the weights alone take of each GPU when they are spread as far as any point spreads them.
         plan["gpu_memory_bytes"] = plan["bytes_total"] // max(1, plan["gpus_most"])
         return []

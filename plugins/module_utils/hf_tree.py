@@ -8,9 +8,14 @@ from __future__ import annotations
 import re
 
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_files import COMMIT, PICKLES, HubFile, Selection, matches
-from ansible_collections.preheat.fleet.plugins.module_utils.hf_hub import HubClient, HubError
+from ansible_collections.preheat.fleet.plugins.module_utils.hf_hub import (
+    TIMEOUT_SECONDS,
+    HubClient,
+    HubError,
+    huggingface_hub,
+)
 
-__all__ = ["COMMIT", "HubError", "check_names", "resolve", "select"]
+__all__ = ["COMMIT", "HubError", "check_names", "config", "resolve", "select"]
 
 _REPO_ID = re.compile(r"(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*")
 _REVISION = re.compile(r"[\w][\w./+-]*")
@@ -37,6 +42,26 @@ def resolve(
         "files": [file.summary() for file in files],
         "bytes_total": sum(file.size for file in files),
     }
+
+
+def config(repo_id, commit, *, endpoint=None, token=None) -> dict:
+    """The model's config.json at a commit, read from the Hub; {} where it has none or does not give it."""
+    hub = HubClient(endpoint, token, retries=1)
+
+    def ask(asked):
+        utils = huggingface_hub().utils
+        url = f"{asked}/{repo_id}/resolve/{commit}/config.json"
+        headers = utils.build_hf_headers(token=hub.token)
+        # httpx, which the library gives, leaves the token out where it is led to another origin.
+        answer = utils.get_session().get(url, headers=headers, timeout=TIMEOUT_SECONDS, follow_redirects=True)
+        utils.hf_raise_for_status(answer)
+        return answer.json()
+
+    try:
+        found = hub.patiently(repo_id, commit, ask)
+    except (HubError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def select(repo_id: str, files: list[HubFile], selection: Selection) -> list[HubFile]:

@@ -223,7 +223,7 @@ class SweepStudy:
             # What a sampler keeps beside its trials, such as the generation.
             kept = self._storage.get_trial(trial._trial_id).system_attrs
             point["sampler"] = {name: value for name, value in kept.items() if not name.startswith("tpe:")}
-            if reason := sweep_space.unfit(server, point, slot_gpus):
+            if reason := sweep_space.unfit(server, point, slot_gpus, self._plan.get("memory")):
                 record = study_journal.infeasible_record(self._plan, {**point, "reason": reason})
                 records.write_point(self._folder, point)
                 records.write_trial(self._folder, record)

@@ -122,7 +122,8 @@ def _under_way(
         if point["key"] in keys or point.get("kind") == "control" or search["sampler"] not in sweep_search.ADAPTIVE:
             continue
         server = plan["server"]
-        if not sweep_space.misfit(server, point["params"]) and not sweep_space.unfit(server, point, plan["slot_gpus"]):
+        in_space = not sweep_space.misfit(server, point["params"])
+        if in_space and not sweep_space.unfit(server, point, plan["slot_gpus"], plan.get("memory")):
             found.append(point)
     return found
 

@@ -155,6 +155,18 @@ def slots(hosts: dict[str, list[dict[str, Any]]], slot_gpus: int, cpu_slots_per_
     return found
 
 
+def gpus_of_earlier_run(sweep_dir: str | None) -> dict[str, list[dict[str, Any]]]:
+    """The GPUs whose trials this sweep holds already, by host: its ranking would compare new ones with them."""
+    file = Path(sweep_dir) / "sweep.json" if sweep_dir else None
+    if file is None or not file.is_file():
+        return {}
+    used: dict[str, list[dict[str, Any]]] = {}
+    for slot in json.loads(file.read_text()).get("slots") or []:
+        for member in slot["members"]:
+            used.setdefault(f"{member['host']} of the earlier run", []).extend(member["gpus"])
+    return used
+
+
 def unequal_gpus(hosts: dict[str, list[dict[str, Any]]]) -> list[Problem]:
     """Trials of one sweep are compared with each other, so they run on equal GPUs."""
     kinds: dict[str, list[str]] = {}
@@ -164,5 +176,5 @@ def unequal_gpus(hosts: dict[str, list[dict[str, Any]]]) -> list[Problem]:
     if len(kinds) < 2:
         return []
     shown = "; ".join(f"{name}: {', '.join(names)}" for name, names in sorted(kinds.items()))
-    remedy = "Run one sweep for each kind of GPU: -e preheat_hosts=HOST,HOST."
+    remedy = "Run one sweep for each kind of GPU: -e preheat_hosts=HOST,HOST and a sweep_name of its own."
     return [problem("gpu_hosts", sorted(kinds), f"have unequal GPUs ({shown}).", remedy)]

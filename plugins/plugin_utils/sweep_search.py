@@ -15,7 +15,7 @@ import hashlib
 import json
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from jinja2 import TemplateError
@@ -112,14 +112,14 @@ def _probe(server: dict[str, Any], sampler: str) -> list[dict[str, Any]]:
 
 
 def planned(
-    server: dict[str, Any], search: dict[str, Any], slot_gpus: int
+    server: dict[str, Any], search: dict[str, Any], slot_gpus: int, memory: Mapping[str, Any] | None = None
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The feasible and the infeasible points that are known before any result: ``admit`` of the baseline, what is
     enqueued, and all of a grid or of what ``random`` and ``qmc`` draw.
     """
-    feasible, infeasible = sweep_space.admit(server, known_points(server, search), slot_gpus)
+    feasible, infeasible = sweep_space.admit(server, known_points(server, search), slot_gpus, memory)
     if search["sampler"] in ("random", "qmc"):
-        _draw(server, search, slot_gpus, feasible, infeasible)
+        _draw(server, search, lambda point: sweep_space.unfit(server, point, slot_gpus, memory), feasible, infeasible)
     return feasible, infeasible
 
 
@@ -130,16 +130,18 @@ def known_points(server: dict[str, Any], search: dict[str, Any]) -> list[dict[st
     return sweep_space.numbered([*points, *(sweep_space.grid(server) if search["sampler"] == "grid" else [])])
 
 
-def reasons_against_all(server: dict[str, Any], search: dict[str, Any], slot_gpus: int) -> list[str]:
+def reasons_against_all(
+    server: dict[str, Any], search: dict[str, Any], slot_gpus: int, memory: Mapping[str, Any] | None = None
+) -> list[str]:
     """Why none of the points that are tried out beforehand can be launched; [] if one of them can."""
-    reasons = {sweep_space.unfit(server, point, slot_gpus) for point in _probe(server, search["sampler"])}
+    reasons = {sweep_space.unfit(server, point, slot_gpus, memory) for point in _probe(server, search["sampler"])}
     return [] if "" in reasons else sorted(reasons)
 
 
 def _draw(
     server: dict[str, Any],
     search: dict[str, Any],
-    slot_gpus: int,
+    unfit: Callable[[dict[str, Any]], str],
     feasible: list[dict[str, Any]],
     infeasible: list[dict[str, Any]],
 ) -> None:
@@ -164,7 +166,7 @@ def _draw(
             continue
         known.add(point["key"])
         point = {"number": len(known) - 1, **point}
-        if reason := sweep_space.unfit(server, point, slot_gpus):
+        if reason := unfit(point):
             infeasible.append({**point, "reason": reason})
         else:
             feasible.append(point)

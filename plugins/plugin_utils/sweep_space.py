@@ -19,6 +19,8 @@ from typing import Any
 from jinja2 import StrictUndefined, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from ansible_collections.preheat.fleet.plugins.plugin_utils import memory_fit
+
 MAX_POINTS = 10_000
 _SHAPES = (
     {"required": {"values"}, "optional": {"when"}},
@@ -234,8 +236,13 @@ def holds(expression: str, known: Mapping[str, Any]) -> bool:
     return bool(result)
 
 
-def unfit(server: dict[str, Any], point: dict[str, Any], slot_gpus: int) -> str:
-    """Why a point is never launched; empty if it may be. The baseline is no choice that ``where`` could forbid."""
+def unfit(
+    server: dict[str, Any], point: dict[str, Any], slot_gpus: int, memory: Mapping[str, Any] | None = None
+) -> str:
+    """Why a point is never launched; empty if it may be. The baseline is no choice that ``where`` could forbid.
+
+    ``memory`` is what memory_fit knows of the model and the GPUs; without it nothing is refused for want of memory.
+    """
     if point["gpus"] > slot_gpus:
         return f"needs {point['gpus']} GPUs, a slot has {slot_gpus}"
     for expression in [] if point["kind"] == "baseline" else server.get("where") or []:
@@ -244,16 +251,19 @@ def unfit(server: dict[str, Any], point: dict[str, Any], slot_gpus: int) -> str:
                 return f"where: {expression}"
         except (TemplateError, TypeError) as exc:
             return f"where: {expression} cannot be evaluated: {exc}"
-    return ""
+    return memory_fit.misfit(point["server_parameters"], memory) if memory else ""
 
 
 def admit(
-    server: dict[str, Any], points: Iterable[dict[str, Any]], slot_gpus: int
+    server: dict[str, Any],
+    points: Iterable[dict[str, Any]],
+    slot_gpus: int,
+    memory: Mapping[str, Any] | None = None,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Split points into those to launch and infeasible ones (each with its ``reason``)."""
     feasible, infeasible = [], []
     for point in points:
-        if reason := unfit(server, point, slot_gpus):
+        if reason := unfit(server, point, slot_gpus, memory):
             infeasible.append({**point, "reason": reason})
         else:
             feasible.append(point)

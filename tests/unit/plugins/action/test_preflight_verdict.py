@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from ansible_collections.preheat.fleet.plugins.action import preflight_verdict
@@ -100,6 +102,22 @@ def test_a_random_search_is_drawn_beforehand(judge):
     assert verdict["infeasible"]
     assert verdict["points"] == 6 + len(verdict["infeasible"])
     assert judge({"gpu1": report(found=gpus(1))}, plan=wanted)["plan"]["feasible"] == verdict["feasible"]
+
+
+def test_points_that_cannot_fit_are_infeasible_with_the_arithmetic(judge):
+    shape = {"weight_scale": 1.0, "quantised": False, "kv_values_per_token": 0, "kv_heads": 1, "kv_bytes": 2}
+    known = {"files": [{"path": "model.safetensors", "size": 141 * 10**9}], "model_shape": shape, "workloads": []}
+    found = [{**gpu, "memory_total_bytes": 80 * 10**9} for gpu in gpus(2)]
+    verdict = judge({"gpu1": report(found=found)}, plan=plan(most=2, space={"tp_size": [1, 2]}) | known)["plan"]
+    assert [point["params"] for point in verdict["feasible"]] == [{"tp_size": 2}]
+    assert "weights 141.00 GB / (tp 1 x pp 1) = 141.00 GB" in verdict["infeasible"][0]["reason"]
+
+
+def test_other_gpus_than_those_of_the_trials_that_are_there_are_refused(judge, tmp_path):
+    slot = {"name": "gpu1/0", "members": [{"host": "gpu1", "gpus": gpus(1, "A100")}]}
+    (tmp_path / "sweep.json").write_text(json.dumps({"slots": [slot]}))
+    verdict = judge({"gpu1": report(found=gpus(1))}, plan=plan() | {"sweep_dir": str(tmp_path)})
+    assert "A100: gpu1 of the earlier run; H100: gpu1" in verdict["msg"]
 
 
 def test_equal_problems_of_hosts_are_said_once(judge):

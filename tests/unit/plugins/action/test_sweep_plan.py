@@ -39,6 +39,8 @@ def hub(monkeypatch):
         return MANIFEST
 
     monkeypatch.setattr(sweep_plan.hf_tree, "resolve", resolve)
+    config = {"num_hidden_layers": 2, "num_attention_heads": 4, "hidden_size": 64, "dtype": "bfloat16"}
+    monkeypatch.setattr(sweep_plan.hf_tree, "config", lambda *args, **kwargs: config)
     return asked
 
 
@@ -79,6 +81,7 @@ def test_a_plan(plan, hub, tmp_path):
     assert [point["point"] for point in made["workload_points"]] == ["chat/c1", "chat/c8"]
     assert [file["etag"] for file in made["files"]] == ["f" * 64, "e" * 40]
     assert made["gpu_memory_bytes"] == 500, "the weights, spread over the most GPUs that a point uses"
+    assert made["model_shape"]["kv_values_per_token"] == 2 * 2 * 4 * 16
     json.dumps(made)
 
 
