@@ -82,7 +82,7 @@ class ActionModule(ActionBase):
                 moved = said
             elif said - moved > LOST_SECONDS:
                 return self._lost(here, "nothing downloads there any more")
-            text = meter.line(done, total, "hub")
+            text = meter.line(done, total, "hub and seed" if plan.get("bytes_in_seed") else "hub")
             Display().display(f"{time.strftime('%H:%M:%S')} {host} {plan['repo_id']}: {text}")
 
     def _start(self, args: dict[str, Any]) -> dict[str, Any]:
