@@ -104,6 +104,7 @@ class Benchmarks:
         args |= {key: point[key] for key in ("range_ratio", "dataset", "shared_prefix") if point.get(key) is not None}
         if point.get("dataset_file"):
             args["dataset_file"] = f"{self._dataset_dir}/{point['dataset_sha256']}"
+        self._say(f"{point['point']}: sends {point['num_prompts']} requests")
         result, seconds = self._call(args, point["point"])
         raw_file = f"bench-{re.sub('[/:]', '-', point['point'])}.jsonl"
         self._files[raw_file] = "".join(f"{line}\n" for line in result["raw"])

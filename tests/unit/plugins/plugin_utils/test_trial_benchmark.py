@@ -51,7 +51,7 @@ def test_fixed_points():
     entries = server.run({**WORKLOAD, "concurrency": [1, 8]})
     assert [entry["point"] for entry in entries] == ["chat/c1", "chat/c8"]
     assert set(server.files) == {"bench-chat-c1.jsonl", "bench-chat-c8.jsonl"}
-    assert server.said[1] == "chat/c8: 800 tokens/s out, TTFT p99 0.400 s (2.0 s)"
+    assert server.said[2:] == ["chat/c8: sends 32 requests", "chat/c8: 800 tokens/s out, TTFT p99 0.400 s (2.0 s)"]
     assert "found" not in entries[0]
 
 
