@@ -1,6 +1,9 @@
 """The plan: variables, workloads, slots."""
 
+from pathlib import Path
+
 import pytest
+import yaml
 
 from ansible_collections.preheat.fleet.plugins.plugin_utils import sweep_plan
 from ansible_collections.preheat.fleet.plugins.plugin_utils.problems import format_problems, problem
@@ -110,3 +113,19 @@ def test_problems_of_several_hosts_are_said_once():
     assert text.count("is too small") == 1
     assert "[a, b] disk = 1" in text
     assert text.startswith("1 problem found; nothing was downloaded or launched.")
+
+
+@pytest.mark.parametrize(
+    "file", sorted((Path(__file__).parents[4] / "sweeps").glob("*.yml")), ids=lambda file: file.stem
+)
+def test_the_sweeps_to_copy_have_no_problems(file):
+    _coerced, found = sweep(**yaml.safe_load(file.read_text()))
+    assert found == []
+
+
+def test_repeats_are_rounds_of_all_workload_points():
+    points = [{"point": "chat/c1", "seed": 1}, {"point": "chat/c8", "seed": 1}]
+    assert sweep_plan.repeated(points, 1) == points
+    assert [(point["point"], point["seed"]) for point in sweep_plan.repeated(points, 2)] == [
+        ("chat/c1", 1), ("chat/c8", 1), ("chat/c1~2", 2), ("chat/c8~2", 2)
+    ]  # fmt: skip
