@@ -10,9 +10,9 @@ through a registry of its own host (engine_image), which keeps the image's diges
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 import time
+from functools import partial
 from typing import Any
 
 from ansible.plugins.action import ActionBase
@@ -26,7 +26,6 @@ from ansible_collections.preheat.fleet.plugins.plugin_utils.swarm_rendezvous imp
 from ansible_collections.preheat.fleet.plugins.plugin_utils.swarm_worker import SwarmError
 
 JOIN_SECONDS = 60  # how long a host that cannot read the registry waits for one that can
-LOOK_SECONDS = 0.5
 # Errors of the image and not of the host: no other host would have more luck.
 FINAL_REASONS = ("not_found", "wrong_digest", "bad_name")
 
@@ -125,31 +124,15 @@ class ActionModule(hf_swarm.ActionModule):
 
         A host that cannot read it itself waits for one that can, as long as there may be one.
         """
-        refused: SwarmError | None = None
-
-        def make() -> dict[str, Any]:
-            if refused:
-                raise refused
-            return self._fetch()
-
-        until = 0.0
-        while True:
-            try:
-                agreed = meet.once("image", make)
-                if "error" in agreed:
-                    raise SwarmError(*agreed["error"])
-                return agreed
-            except SwarmError as error:
-                if error.reason in FINAL_REASONS:
-                    raise
-                if refused is None:
-                    refused, until = error, time.monotonic() + JOIN_SECONDS
-                    name = hashlib.sha256(meet.host.encode()).hexdigest()[:16]
-                    meet.publish("contents", f"refused-{name}", b"")
-            others = sum(name.startswith("refused-") for name in meet.published("contents")) + len(meet.gone())
-            if others >= len(meet.hosts) or time.monotonic() > until:
-                raise refused
-            time.sleep(LOOK_SECONDS)
+        try:
+            agreed = meet.once("image", self._fetch)
+            meet.gather("tried", {}, 0)
+        except SwarmError as refusal:
+            meet.gather("tried", {}, JOIN_SECONDS)
+            agreed = meet.once("image", partial(_raise, refusal))
+        if "error" in agreed:
+            raise SwarmError(*agreed["error"])
+        return agreed
 
     def _fetch(self) -> dict[str, Any]:
         """Fetches the image's files to this host, and says what they are. Every other worker waits meanwhile."""
@@ -192,3 +175,7 @@ class ActionModule(hf_swarm.ActionModule):
     def _say(self, text: str) -> None:
         host = self._vars["inventory_hostname"]
         Display().display(f"{time.strftime('%H:%M:%S')} {host} {self._image['image']}: {text}")
+
+
+def _raise(error: SwarmError) -> dict[str, Any]:
+    raise error

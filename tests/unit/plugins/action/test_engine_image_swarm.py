@@ -2,9 +2,6 @@ from __future__ import annotations
 
 import threading
 
-import pytest
-
-from ansible_collections.preheat.fleet.plugins.action import engine_image_swarm
 from ansible_collections.preheat.fleet.plugins.action.engine_image_swarm import ActionModule
 from ansible_collections.preheat.fleet.plugins.plugin_utils.swarm_rendezvous import Rendezvous
 from ansible_collections.preheat.fleet.plugins.plugin_utils.swarm_worker import SwarmError
@@ -36,7 +33,7 @@ class Fleet:
             thread.start()
         for thread in threads:
             thread.join(20)
-            assert not thread.is_alive()
+            assert not thread.is_alive(), "it waits in vain"
         return self.found
 
     def _agree(self, host):
@@ -62,11 +59,6 @@ class Fleet:
         if isinstance(answer, str):
             raise SwarmError(answer, "No.", "Do.")
         return answer
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    monkeypatch.setattr(engine_image_swarm, "LOOK_SECONDS", 0.01)
 
 
 def test_one_host_fetches_for_all(tmp_path):
