@@ -66,7 +66,8 @@ def open_study(
     found = goodput.recount(folder, records.load_trials(folder), plan.get("slo"))
     controls = [record for record in found if record.get("kind") == "control"]
     done = {_key(record): record for record in found if record.get("kind") != "control"}
-    points = points + _under_way(plan, folder, [*points, *infeasible], done)
+    finished = {key for key, record in done.items() if not _runs_again(record, retry_failed)}
+    points = points + _under_way(plan, folder, [*points, *infeasible], finished)
     _number(folder, [*points, *infeasible], done, controls)
     for point in infeasible:
         if point["key"] not in done:
@@ -94,7 +95,7 @@ def open_study(
 
 def _runs_again(record: Mapping[str, Any], retry_failed: bool) -> bool:
     """What failed, if that is asked for; and what was infeasible, as the hosts or the space have changed."""
-    return record["kind"] != "control" and record["status"] in ("infeasible", *(["failed"] if retry_failed else []))
+    return record.get("kind") != "control" and record["status"] in ("infeasible", *(["failed"] if retry_failed else []))
 
 
 def _all_points(
@@ -111,12 +112,11 @@ def _all_points(
 
 
 def _under_way(
-    plan: dict[str, Any], folder: Path, known: Iterable[dict[str, Any]], done: Mapping[str, Any]
+    plan: dict[str, Any], folder: Path, known: Iterable[dict[str, Any]], finished: set[str]
 ) -> list[dict[str, Any]]:
-    """What an adaptive sampler asked for and has no record, or one that it was infeasible on the hosts of then."""
+    """What an adaptive sampler asked for and is not finished."""
     search = search_of(plan)
-    keys = {point["key"] for point in known}
-    keys |= {key for key, record in done.items() if record["status"] != "infeasible"}
+    keys = {point["key"] for point in known} | finished
     found = []
     for point in records.load_points(folder):
         if point["key"] in keys or point.get("kind") == "control" or search["sampler"] not in sweep_search.ADAPTIVE:

@@ -226,6 +226,17 @@ def test_a_host_that_was_lost_teaches_nothing_and_a_launch_that_fails_does(make_
     assert [t.params["x"] for t in again] == [t.params["x"] for t in found]
 
 
+def test_a_failed_point_runs_again_by_its_number_when_that_is_asked_for(make_plan):
+    plan = make_plan(trials=4)
+    begin(plan)
+    work(plan, most=2)
+    (failed,) = work(plan, most=1, status="failed", workloads=[], error={"class": "crashed"})
+    work(plan)
+    assert begin(plan) == {"waiting": 0, "recorded": 4}
+    assert begin(plan, retry_failed=True) == {"waiting": 1, "recorded": 4}
+    assert [(claim["number"], claim["params"]) for claim in work(plan)] == [(failed["number"], failed["params"])]
+
+
 def test_a_lost_point_comes_back_and_is_not_asked_for_again(make_plan):
     plan = make_plan(trials=4, baseline=False)
     begin(plan)
