@@ -100,6 +100,7 @@ def test_the_page_says_what_matters(page):
         "50 experiments",
         "Fetching the weights to a host takes 31.0 s: measured.",
         "No configuration ran on two hosts",
+        "Nothing was measured twice",
         "page_cache",
         "2.7 GB",
         "unrecognized arguments: --no-such-flag",
@@ -284,6 +285,24 @@ def test_report_md(files):
         assert line in text.splitlines(), line
     assert "<script>" not in text
     assert "\n\n\n" not in text
+
+
+def test_how_sure_the_best_is(tmp_path):
+    rates = {0: (800, 1000), 1: (810, 1010), 2: (400, 410)}
+    trials = []
+    for number, (first, again) in rates.items():
+        repeats = [
+            synthetic.workload(rate=float(first)),
+            {**synthetic.workload(rate=float(again)), "point": "chat/c8~2"},
+        ]
+        trials.append(synthetic.trial(number, repeats, kind="baseline" if number == 2 else "search", slo={}))
+    files = build(tmp_path, synthetic.plan(slo={}), trials)
+    words = Page(files["report.html"]).words
+    for text in ("no clear winner: trial 1 cannot be told from 0", "95 % interval", "over the baseline, trial 2"):
+        assert text in words, text
+    assert "no clear winner: trial 1 cannot be told from 0" in files["report.md"]
+    assert "noise ±" in files["report.md"]
+    assert "Nothing was measured twice" not in words
 
 
 def test_report_md_of_a_sweep_without_a_winner(tmp_path):
