@@ -49,6 +49,11 @@ def changes(output):
     return {host: int(count) for host, count in re.findall(r"^(gpu\d) +: ok=\d+ +changed=(\d+)", output, re.M)}
 
 
+def flat(output):
+    """Without the lines into which long texts are broken."""
+    return " ".join(output.split())
+
+
 def states(report):
     return {host: row["state"] for host, row in report.items()}
 
@@ -176,7 +181,7 @@ def test_a_server_and_a_stranger_keep_what_they_use(fleet, play):
         fleet.run(host, OLD.format(CACHE, 30))
     output, _report = play("prune.yml", *tiny, "--check")
     assert f"would free revision {REPO}@" in output
-    assert re.search(rf"keeps revision {OTHER}@.*used by\s+container\s+test-server", output, re.S)
+    assert re.search(rf"keeps revision {OTHER}@[^']*used by container test-server", flat(output))
     assert "test-stranger" in output
     assert (models(fleet, "gpu1"), models(fleet, "gpu2")) == ([REPO, OTHER], [REPO])
 
@@ -187,7 +192,7 @@ def test_a_server_and_a_stranger_keep_what_they_use(fleet, play):
 
     # Its removal is a use: what was old is new, and stays.
     fleet.playbook("teardown.yml", "-e", json.dumps({"preheat_hosts": "gpu1"}))
-    assert "used lately" in play("prune.yml", *tiny, "--limit", "gpu1")[0]
+    assert "used lately" in flat(play("prune.yml", *tiny, "--limit", "gpu1")[0])
 
 
 def test_warm_evicts_what_the_budget_has_no_room_for(fleet, play):
