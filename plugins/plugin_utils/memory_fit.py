@@ -37,7 +37,8 @@ def shape_of(config: Mapping[str, Any]) -> dict[str, Any]:
     values of all layers together, 0 if they are not certain; ``kv_heads`` says into how many parts tensor parallelism
     can cut them, 1 for a latent (MLA) that every GPU holds. ``kv_bytes``: of a value, unless kv_cache_dtype is given.
     """
-    text = config.get("text_config") if isinstance(config.get("text_config"), Mapping) else config
+    nested = config.get("text_config")
+    text: Mapping[str, Any] = nested if isinstance(nested, Mapping) else config
     quantised = any(part.get("quantization_config") or part.get("compression_config") for part in (text, config))
     dtype = text.get("dtype") or text.get("torch_dtype") or config.get("dtype") or config.get("torch_dtype")
     values, heads = 0, 1
@@ -53,14 +54,19 @@ def shape_of(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _kv_of(text: Mapping[str, Any]) -> tuple[int, int]:
-    layers, heads = text.get("num_hidden_layers"), text.get("num_attention_heads")
-    if not all(isinstance(number, int) and number > 0 for number in (layers, heads)):
+    """Values per token and the heads that they are cut into; (0, 1) for what is not the usual attention."""
+
+    def whole(name: str, default: int = 0) -> int:
+        value = text.get(name)
+        return value if isinstance(value, int) and value > 0 else default
+
+    layers, heads = whole("num_hidden_layers"), whole("num_attention_heads")
+    if not layers or not heads:
         return 0, 1
-    if isinstance(text.get("kv_lora_rank"), int):
-        return layers * (text["kv_lora_rank"] + (text.get("qk_rope_head_dim") or 0)), 1
-    kv_heads = text.get("num_key_value_heads") or heads
-    head = text.get("head_dim") or (text.get("hidden_size") or 0) // heads
-    return 2 * layers * kv_heads * head, kv_heads
+    if whole("kv_lora_rank"):
+        return layers * (whole("kv_lora_rank") + whole("qk_rope_head_dim")), 1
+    kv_heads = whole("num_key_value_heads", heads)
+    return 2 * layers * kv_heads * whole("head_dim", whole("hidden_size") // heads), kv_heads
 
 
 def misfit(parameters: Mapping[str, Any], memory: Mapping[str, Any]) -> str:
