@@ -67,5 +67,6 @@ def _row(name: str, model: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[s
 
 def _workloads(plan: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What makes two workloads the same one."""
-    keys = ("name", "input_tokens", "output_tokens", "concurrency", "request_rate", "num_prompts")
+    keys = ("name", "input_tokens", "output_tokens", "concurrency", "request_rate", "num_prompts", "find_max",
+            "dataset", "dataset_sha256", "range_ratio", "shared_prefix")  # fmt: skip
     return [{key: workload.get(key) for key in keys} for workload in plan.get("workloads") or []]
