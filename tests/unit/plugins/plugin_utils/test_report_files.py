@@ -298,7 +298,11 @@ def test_how_sure_the_best_is(tmp_path):
         trials.append(synthetic.trial(number, repeats, kind="baseline" if number == 2 else "search", slo={}))
     files = build(tmp_path, synthetic.plan(slo={}), trials)
     words = Page(files["report.html"]).words
-    for text in ("no clear winner: trial 1 cannot be told from 0", "95 % interval", "over the baseline, trial 2"):
+    for text in (
+        "no clear winner: trial 1 cannot be told from 0",
+        "95 % interval of its score, from",
+        "over the baseline, trial 2",
+    ):
         assert text in words, text
     assert "no clear winner: trial 1 cannot be told from 0" in files["report.md"]
     assert "noise ±" in files["report.md"]
