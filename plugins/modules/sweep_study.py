@@ -41,7 +41,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 waiting:
-  description: How many trials are to run.
+  description: How many trials are to run, those included that the sampler will still ask for.
   returned: success
   type: int
   sample: 4

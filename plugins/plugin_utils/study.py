@@ -16,6 +16,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from jinja2 import TemplateError
+
 from ansible_collections.preheat.fleet.plugins.plugin_utils import (
     records,
     scoring,
@@ -215,8 +217,10 @@ class SweepStudy:
             number = self._next_number()
             self.study.sampler = sweep_search.sampler_of(self._search, server, number, attempt, self._infeasible())
             trial = self.study.ask()
-            point = {"number": number, **sweep_space.make_point(server, sweep_search.suggest(trial, server))}
-            if point["key"] in known:
+            point: dict[str, Any] | None = None
+            with contextlib.suppress(TemplateError, TypeError):  # a when that cannot be evaluated for what was drawn
+                point = {"number": number, **sweep_space.make_point(server, sweep_search.suggest(trial, server))}
+            if point is None or point["key"] in known:
                 self.study.tell(trial, state=TrialState.FAIL)
                 continue
             known.add(point["key"])

@@ -41,7 +41,7 @@ ADAPTIVE = ("tpe", "nsga2")
 # of these tries are uniform: a sampler that has converged on a point proposes little else.
 MAX_TRIES = 100
 SAMPLER_TRIES = 20
-# The names of a sampled point's parameters in a warning of the plan come from this many draws.
+# Of a space that is not enumerated, so many points are drawn to try expressions and limits on before anything runs.
 PROBE_POINTS = 200
 
 

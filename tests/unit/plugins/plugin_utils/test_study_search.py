@@ -183,6 +183,14 @@ def test_a_where_that_nothing_fulfils_ends_the_search(make_plan):
     assert "found no new point" in stopped(plan)
 
 
+def test_a_condition_that_cannot_be_evaluated_ends_the_search_and_keeps_no_slot_waiting(make_plan):
+    space = {"x": ["a", "b"], "y": {"values": [1, 2], "when": "x > 1"}}
+    plan = make_plan(server={"space": space}, baseline=False)
+    begin(plan)
+    assert work(plan) == []
+    assert study.SweepStudy(plan["sweep_dir"]).running() == 0
+
+
 def test_patience(make_plan):
     plan = make_plan(trials=30, patience=5)
     begin(plan)
