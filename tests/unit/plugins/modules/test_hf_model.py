@@ -472,6 +472,7 @@ def kill_midway(hub, cache, size, **given) -> int:
     hub.control.mb_per_second = 8
     process = start(hub, cache, max_workers=2, **given)
     wait_for(lambda: hub.control.stats()["bytes"] > size / 2)
+    hub.control.mb_per_second = 0.1  # so that however late the signal is, it is not too late
     process.send_signal(signal.SIGKILL)
     process.communicate()
     hub.control.mb_per_second = None
@@ -507,6 +508,7 @@ def test_what_huggingface_hub_has_left_is_completed(hub, cache, large):
     hub.control.mb_per_second = 8
     process = subprocess.Popen([sys.executable, "-c", LIBRARY, REPO, str(cache), hub.endpoint])
     wait_for(lambda: hub.control.stats()["bytes"] > large * 2 / 3)
+    hub.control.mb_per_second = 0.1
     process.kill()
     process.wait()
     hub.control.mb_per_second = None
