@@ -19,11 +19,14 @@ SWEEP = {
         "space": {"chunked_prefill_size": [512, 2048], "schedule_policy": ["fcfs", "lpm", "impossible"]},
         "where": ["schedule_policy != 'impossible' or chunked_prefill_size == 512"],
     },
+    "sweep_search": {"baseline": False},  # a launch less; test_search.py has it
     "sweep_workloads": [
-        {"name": "chat", "input_tokens": 32, "output_tokens": 8, "concurrency": [1, 4], "num_prompts": 8},
-        {"name": "batch", "input_tokens": 128, "output_tokens": 4, "concurrency": [4], "num_prompts": 8},
+        {"name": "chat", "input_tokens": 32, "output_tokens": 8, "concurrency": [1, 4], "num_prompts": 8,
+         "range_ratio": 0.5},
+        {"name": "batch", "input_tokens": 128, "output_tokens": 4, "concurrency": [4], "num_prompts": 8,
+         "shared_prefix": {"tokens": 96, "groups": 2}},
     ],
-}
+}  # fmt: skip
 
 
 ASK = """
