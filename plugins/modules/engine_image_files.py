@@ -31,6 +31,7 @@ attributes:
     description: Files of an image are many and mean nothing to people.
   idempotent:
     support: full
+    description: What is in the folder is not fetched again.
 options:
   pull:
     description: Of no effect here.

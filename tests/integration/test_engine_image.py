@@ -179,7 +179,7 @@ def test_an_archive_of_the_controller(fleet, shop, tmp_path):
     assert fleet.run("gpu2", "ls /opt/preheat/images") == ""
     assert changes(warm(fleet, shop.name, **given)) == dict.fromkeys(HOSTS, 0)
     output = warm(fleet, f"{REPOSITORY}:other", expect=2, **given)
-    assert output.count(f"it has {shop.name}") == len(HOSTS)
+    assert output.count(f"it has {shop.name}") >= len(HOSTS)
 
 
 def test_where_the_hosts_cannot_share_each_asks_the_registry(fleet, shop):
