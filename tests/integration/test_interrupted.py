@@ -22,6 +22,7 @@ def test_a_killed_controller_and_a_rerun(fleet, tmp_path):
         "sweep_image": "preheat-lab/light-engine:latest",
         "sweep_results_dir": str(tmp_path),
         "sweep_server": {**LAB_SWEEP["sweep_server"], "space": {"max_running_requests": list(range(1, TRIALS + 1))}},
+        "sweep_search": {"baseline": False},
         "sweep_workloads": [{"name": "w", "input_tokens": 8, "output_tokens": 4, "concurrency": [2], "num_prompts": 4}],
     }
     file = tmp_path / "sweep.yml"
@@ -30,9 +31,7 @@ def test_a_killed_controller_and_a_rerun(fleet, tmp_path):
     records = tmp_path / "interrupted" / "trials"
 
     with open(tmp_path / "killed.log", "w") as log:
-        killed = subprocess.Popen(
-            ["ansible-playbook", *args], cwd=ROOT, stdout=log, stderr=log, start_new_session=True
-        )
+        killed = subprocess.Popen(["ansible-playbook", *args], cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
         deadline = time.monotonic() + 300
         while len(list(records.glob("*/trial.json"))) < 2:
             assert killed.poll() is None, (tmp_path / "killed.log").read_text()
