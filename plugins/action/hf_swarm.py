@@ -163,7 +163,7 @@ class ActionModule(ActionBase):
         host = self._vars["inventory_hostname"]
         return Worker(
             meet,
-            {name: self._found[name] for name in ("commit", "listing", "paths")},
+            {name: self._found[name] for name in ("commit", "listing", "paths", "origin") if name in self._found},
             self._call,
             request=request,
             token=args["token"],
