@@ -50,7 +50,7 @@ def outcome(probes: Probes, spec: Mapping[str, Any]) -> dict[str, Any]:
     found = _Verdicts(probes)
     if found.failed is not None and found.met is None:
         limit = "low"
-    elif not found.confirmed or found.undecided is not None:
+    elif found.met is None or not found.confirmed or found.undecided is not None:
         limit = "max_probes"
     elif found.failed is None:
         limit = "high" if found.met == spec["high"] else "max_probes"
