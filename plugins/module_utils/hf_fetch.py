@@ -76,9 +76,10 @@ class Fetcher:
         self._stopped.set()
         self._pool.shutdown(wait=False)
 
-    def begin(self, file: HubFile, target: str, pieces: bool) -> _Download:
-        """Queue a file; its ranges come after those of the files before it. What target holds already is kept."""
-        return _Download(self, file, target, pieces)
+    def begin(self, file: HubFile, target: str, pieces: bool, follow=None) -> _Download:
+        """Queue a file; its ranges come after those of the files before it. What target holds already is kept.
+        follow(FilePass) is called as the hash proceeds; it begins anew when bytes were wrong."""
+        return _Download(self, file, target, pieces, follow)
 
     def read(self, source: _Source, start: int, length: int, write) -> None:
         """One range, with patience; write(offset, data) gets its bytes in order."""
@@ -191,8 +192,8 @@ class _Source:
 class _Download:
     """One file on its way. result() gives its finished FilePass, whose bytes are right and on the disk."""
 
-    def __init__(self, fetcher: Fetcher, file: HubFile, target: str, pieces: bool):
-        self._fetcher, self._file, self._pieces = fetcher, file, pieces
+    def __init__(self, fetcher: Fetcher, file: HubFile, target: str, pieces: bool, follow):
+        self._fetcher, self._file, self._pieces, self._follow = fetcher, file, pieces, follow
         self._target, self._source = target, fetcher.source(file)
         self._descriptor = os.open(target, os.O_RDWR | os.O_CREAT, 0o644)
         self._begin(held_ranges(self._descriptor, file.size))
@@ -246,6 +247,8 @@ class _Download:
                 future.result()
             for offset in range(start, end, READ_BYTES):
                 found.update(os.pread(self._descriptor, min(READ_BYTES, end - offset), offset))
+                if self._follow:
+                    self._follow(found)
         if found.is_right:
             return found
         self._begun = False

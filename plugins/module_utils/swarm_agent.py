@@ -13,7 +13,7 @@ import threading
 import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,10 @@ from ansible_collections.preheat.fleet.plugins.module_utils.swarm_pull import Ht
 from ansible_collections.preheat.fleet.plugins.module_utils.swarm_session import Swarm
 from ansible_collections.preheat.fleet.plugins.module_utils.swarm_source import Source
 from ansible_collections.preheat.fleet.plugins.module_utils.swarm_torrent import FilePass
+from ansible_collections.preheat.fleet.plugins.module_utils.swarm_units import Unit, Units, etag_of, is_unit
 
 INLINE_BYTES = 256 << 10  # smaller files travel over the controller: a torrent would cost more than the bytes
-TICK_SECONDS = 0.5
+TICK_SECONDS = 0.1
 ATTEMPTS = 2
 
 ABSENT = "absent"
@@ -51,6 +52,7 @@ class Item:
     lock: Any = None
     received: int = 0
     done: int = 0  # of those that are pulled
+    units: dict[int, Unit] = field(default_factory=dict)
     attempts: int = 0
 
 
@@ -69,10 +71,11 @@ class Agent:
         self.shared: set[str] = set()  # blobs whose bytes this agent has checked itself: peers may have them
         self.swarm: Any = None
         self.https = Https(self, spec)
+        self.units = Units(self, spec["secret"])
         self._no_torrent = ""
         if not self.alone:
             self._open()
-        self._changed = threading.Condition()
+        self.changed = threading.Condition()
         self._made: list[dict] = []  # what the controller passes on: torrents and small files
         self._asked = time.monotonic()
         self._ended = threading.Event()
@@ -104,33 +107,54 @@ class Agent:
         if request.get("stop"):
             self.end()
         try:
-            with self._changed:
+            with self.changed:
                 self._take(request)
         except Exception as error:
             self.fail(error)
         version = request.get("seen", 0)
-        with self._changed:
-            self._changed.wait_for(
+        with self.changed:
+            self.changed.wait_for(
                 lambda: len(self._made) > version or self._error or self.complete, request.get("wait_seconds", 0)
             )
             return self._report(version)
 
     def _take(self, request: dict) -> None:
-        if "peers" in request and self.swarm:
-            self.swarm.allow([(address, port) for address, port in request["peers"]])
+        if "peers" in request and self.swarm and self.swarm.allow([(host, port) for host, port in request["peers"]]):
+            # One has left: if it was the seed, nobody else may have the last units.
+            for item in self.items.values():
+                if item.torrent:
+                    self._leave_units(item)
         self.https.take(request)
         for etag, content in request.get("contents", {}).items():
             self._take_content(self.items[etag], base64.b64decode(content))
-        for etag, torrent in request.get("torrents", {}).items():
-            item = self.items[etag]
-            item.torrent = base64.b64decode(torrent)
-            if item.state == ABSENT and self.swarm:
-                item.state = WAITING
+        for name, torrent in request.get("torrents", {}).items() if self.swarm else ():
+            self._take_torrent(self.items[etag_of(name)], name, base64.b64decode(torrent))
+        # From here on the Hub's part is over, or the seed's: all go on with torrents of whole files, if they know them.
+        for etag in (*request.get("fetch", ()), *request.get("fill", ())):
+            self._leave_units(self.items[etag])
         for etag in request.get("share", ()):
             if self.items[etag].state == HAVE:
                 self._hashing.submit(self._guarded, self._share_own, self.items[etag])
         self.source.take(request)
         self._begin_waiting()
+
+    def _take_torrent(self, item: Item, name: str, torrent: bytes) -> None:
+        if not is_unit(name):
+            item.torrent = torrent
+        elif item.units if item.state == LEECHING or item.torrent else item.state in (ABSENT, WAITING):
+            self.units.take(item, name, torrent, is_fetched=item.state == LEECHING)
+        if item.state == ABSENT:
+            item.state = WAITING
+
+    def _leave_units(self, item: Item) -> None:
+        """What has come stays where it is."""
+        if item.units and item.state in (WAITING, LEECHING):
+            self._give_up(item)
+
+    def _give_up(self, item: Item) -> None:
+        self.units.drop(item)
+        item.state = WAITING if item.torrent and self.swarm else ABSENT
+        self._release(item)
 
     @property
     def complete(self) -> bool:
@@ -141,8 +165,10 @@ class Agent:
         done, sent = sum(sizes[etag] for etag, item in self.items.items() if item.state == HAVE), self.https.bytes_sent
         received = 0
         for etag, item in self.items.items():
-            if self.swarm and self.swarm.has(etag):
-                progress = self.swarm.progress(etag)
+            for name in (etag, *(unit.name for unit in item.units.values())):
+                if not self.swarm or not self.swarm.has(name):
+                    continue
+                progress = self.swarm.progress(name)
                 sent += progress["sent"]
                 received += progress["received"]
                 done += progress["done"] if item.state in (LEECHING, FLUSHING, CHECKING) else 0
@@ -168,7 +194,7 @@ class Agent:
 
     def begin_pull(self, etag: str):
         """(item, whether pieces are to be hashed); None if another process has the file, or had it before."""
-        with self._changed:
+        with self.changed:
             item = self.items[etag]
             if item.state != ABSENT or not self.lock(item):
                 return None
@@ -178,9 +204,8 @@ class Agent:
             return item, bool(self.swarm)
 
     def give_up_pull(self, item: Item) -> None:
-        with self._changed:
-            item.state = WAITING if item.torrent and self.swarm else ABSENT
-            self._release(item)
+        with self.changed:
+            self._give_up(item)
 
     def shared_path(self, etag: str) -> Path | None:
         return self.cache.blobs / etag if etag in self.shared else None
@@ -205,7 +230,10 @@ class Agent:
             if self._is_there(item):
                 continue
             item.target = self._target(item.file.etag)
-            self.swarm.add(item.file.etag, item.torrent, str(item.target), seed=False)
+            if item.units:
+                self.units.begin(item)
+            else:
+                self.swarm.add(item.file.etag, item.torrent, str(item.target), seed=False)
             item.state = LEECHING
 
     def _is_there(self, item: Item) -> bool:
@@ -245,19 +273,24 @@ class Agent:
         if item.file.etag in self.shared:
             return
         found = FilePass(item.file, pieces=bool(self.swarm)).read(self.cache.blob(item.file))
-        with self._changed:
+        with self.changed:
             if found.is_right:
                 self.share(item, found)
             else:
                 self.cache.blob(item.file).unlink()
                 item.state = ABSENT
-                self._changed.notify_all()
+                self.changed.notify_all()
 
     def _check(self, item: Item) -> None:
         """All pieces have come and are on the disk."""
         found = FilePass(item.file, pieces=False).read(item.target)
-        with self._changed:
-            if found.is_right:
+        with self.changed:
+            if found.is_right and item.units:
+                self.units.place(item, self.cache.blob(item.file))
+                if item.torrent:
+                    self.swarm.add(item.file.etag, item.torrent, str(self.cache.blob(item.file)), seed=True)
+                self._have(item)
+            elif found.is_right:
                 self.swarm.rename(item.file.etag, str(self.cache.blob(item.file)))
             else:
                 self._again(item)
@@ -268,9 +301,8 @@ class Agent:
             self.swarm.remove(item.file.etag)
         if item.target.is_file():
             item.target.unlink()
-        self._release(item)
+        self._give_up(item)
         item.attempts += 1
-        item.state = WAITING if item.torrent and self.swarm else ABSENT
         if item.attempts >= ATTEMPTS:
             item.state = ABSENT
             raise HubError(
@@ -290,9 +322,10 @@ class Agent:
         self._have(item)
 
     def land(self, item: Item, found: FilePass) -> None:
-        """A file from the Hub, right and whole: a blob from now on, and shared."""
-        with self._changed:
-            item.target.replace(self.cache.blob(item.file))
+        """A file that is right and whole: a blob from now on, and shared."""
+        with self.changed:
+            self.units.share_last(item, found)
+            self.units.place(item, self.cache.blob(item.file))
             self.share(item, found)
             self._have(item)
 
@@ -309,17 +342,21 @@ class Agent:
             self.swarm.add(etag, torrent, str(blob), seed=True)
             made = {"etag": etag, "torrent": base64.b64encode(torrent).decode()}
         self.shared.add(etag)
-        self._made.append(made)
-        self._changed.notify_all()
+        self.made(made)
+
+    def made(self, made: dict) -> None:
+        with self.changed:
+            self._made.append(made)
+            self.changed.notify_all()
 
     def _have(self, item: Item) -> None:
         for file in self._same[item.file.etag]:
             self.cache.link(self.spec["commit"], file)
-        with self._changed:
+        with self.changed:
             item.state = HAVE
             self.shared.add(item.file.etag)
             self._release(item)
-            self._changed.notify_all()
+            self.changed.notify_all()
 
     def _release(self, item: Item) -> None:
         if item.lock:
@@ -338,13 +375,15 @@ class Agent:
                 self._ended.wait(TICK_SECONDS)
             for event in events:
                 self._guarded(self._on, event)
-            with self._changed:
+            with self.changed:
                 self._guarded(self._begin_waiting)
 
     def _on(self, event) -> None:
-        with self._changed:
-            item = self.items[event.etag]
-            if event.kind == "finished" and item.state == LEECHING:
+        with self.changed:
+            item = self.items[etag_of(event.etag)]
+            if is_unit(event.etag):
+                self._on_unit(item, event)
+            elif event.kind == "finished" and item.state == LEECHING:
                 item.state = FLUSHING
                 self.swarm.flush(event.etag)
             elif event.kind == "flushed" and item.state == FLUSHING:
@@ -354,6 +393,17 @@ class Agent:
                 self._have(item)
             elif event.kind == "error":
                 raise OSError(event.message)
+
+    def _on_unit(self, item: Item, event) -> None:
+        if event.kind == "error":
+            raise OSError(event.message)
+        if event.kind == "renamed":
+            self.units.renamed(event.etag)
+        elif event.kind == "finished" and item.state == LEECHING:
+            self.swarm.flush(event.etag)
+        elif event.kind == "flushed" and item.state == LEECHING and self.units.has_all(item, event.etag):
+            item.state = CHECKING
+            self._hashing.submit(self._guarded, self._check, item)
 
     def _guarded(self, call, *args) -> None:
         try:
@@ -368,9 +418,9 @@ class Agent:
             said.update(reason=error.reason, message=error.message, remedy=error.remedy)
         else:
             said["traceback"] = "".join(traceback.format_exception(None, error, error.__traceback__))
-        with self._changed:
+        with self.changed:
             self._error = self._error or said
-            self._changed.notify_all()
+            self.changed.notify_all()
 
     def end(self) -> None:
         self._ended.set()
@@ -379,5 +429,6 @@ class Agent:
 
     def close(self) -> None:
         """What is incomplete stays on the disk for the next run, without a lock."""
+        self.units.close()
         for item in self.items.values():
             self._release(item)

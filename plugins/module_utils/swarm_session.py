@@ -91,8 +91,8 @@ class Swarm:
     def port(self) -> int:
         return self._session.listen_port()
 
-    def allow(self, peers: list[tuple[str, int]]) -> None:
-        """From now on only these addresses are spoken to."""
+    def allow(self, peers: list[tuple[str, int]]) -> bool:
+        """From now on only these addresses are spoken to. Says whether one is no longer among them."""
         rules = self._lt.ip_filter()
         for first, last in ALL_ADDRESSES:
             rules.add_rule(first, last, 1)
@@ -100,10 +100,14 @@ class Swarm:
             plain = str(ipaddress.ip_address(address))
             rules.add_rule(plain, plain, 0)
         self._session.set_ip_filter(rules)
-        self._peers = [(address, port) for address, port in peers if port]
+        before, self._peers = self._peers, [(address, port) for address, port in peers if port]
+        return not set(before) <= set(self._peers)
 
-    def add(self, etag: str, torrent: bytes, path: str, seed: bool) -> None:
-        """Share a file that is there and right (seed), or fetch it to path, keeping what is right of what is there."""
+    def add(self, etag: str, torrent: bytes, path: str, seed: bool, only: range | None = None) -> None:
+        """Share a file that is there and right (seed), or fetch it to path, keeping what is right of what is there.
+
+        only: of this torrent, which then has a name of its own, just these pieces are shared or fetched.
+        """
         self.remove(etag)
         flags = self._lt.torrent_flags
         params = self._lt.load_torrent_buffer(torrent)
@@ -113,7 +117,12 @@ class Swarm:
         params.flags |= flags.disable_dht | flags.disable_lsd | flags.disable_pex | flags.duplicate_is_error
         params.flags |= flags.paused
         params.flags &= ~flags.auto_managed
-        if seed:
+        if only is not None:
+            count = params.ti.num_pieces()
+            params.piece_priorities = [4 if piece in only else 0 for piece in range(count)]
+            params.have_pieces = [seed and piece in only for piece in range(count)]
+            params.flags |= flags.no_verify_files
+        elif seed:
             params.flags |= flags.seed_mode
         handle = self._handles[etag] = self._session.add_torrent(params)
         for peer in [] if seed else self._near(etag):

@@ -87,10 +87,11 @@ class Source:
         begun: deque = deque()
         while waiting or begun:
             while waiting and len(begun) <= AHEAD:
-                begun.append(self._begin(self._agent.items[waiting.popleft()]))
+                item = self._agent.items[waiting.popleft()]
+                begun.append(self._begin(item, is_last=not waiting))
             self._finish(*begun.popleft())
 
-    def _begin(self, item):
+    def _begin(self, item, is_last: bool):
         """A file that another process fetches at this moment is waited for: its bytes count as well."""
         agent = self._agent
         while not agent.lock(item):
@@ -99,7 +100,8 @@ class Source:
         item.state = "fetching"
         blobs, etag = agent.cache.blobs, item.file.etag
         item.target = partial_file(blobs, etag) or new_partial_file(blobs, etag)
-        return item, self._fetcher.begin(item.file, str(item.target), pieces=not agent.alone)
+        follow = agent.units.follow(item) if is_last else None
+        return item, self._fetcher.begin(item.file, str(item.target), pieces=not agent.alone, follow=follow)
 
     def _finish(self, item, download) -> None:
         found = download.result()

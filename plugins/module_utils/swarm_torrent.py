@@ -16,12 +16,25 @@ from ansible_collections.preheat.fleet.plugins.module_utils.hf_files import HubF
 PIECES = 128  # as many as keep all hosts busy while a file is still spreading
 PIECE_BYTES = (16 << 10, 8 << 20)
 READ_BYTES = 1 << 20
+# Where units end of a file that is shared while it still arrives; a unit costs its handshakes, and time to announce it.
+UNIT_ENDS = (0.5, 0.75, 0.875)
+UNITS_FROM_BYTES = 2 << 20
 
 
 def piece_bytes(size: int) -> int:
     """A power of two that cuts a file into PIECES or more, within limits."""
     smallest, largest = PIECE_BYTES
     return min(largest, max(smallest, 1 << max(0, (max(1, size) // PIECES).bit_length() - 1)))
+
+
+def units(size: int) -> list[range]:
+    """The pieces of each of a file's units; a small file is one."""
+    piece = piece_bytes(size)
+    count = -(-size // piece)
+    if size < UNITS_FROM_BYTES:
+        return [range(count)]
+    marks = [0, *(int(count * end) for end in UNIT_ENDS), count]
+    return [range(first, last) for first, last in zip(marks, marks[1:])]
 
 
 class FilePass:
@@ -63,9 +76,18 @@ class FilePass:
     def is_right(self) -> bool:
         return self._whole.hexdigest() == self._file.etag
 
-    def torrent(self, secret: str) -> bytes:
-        """Bencoded, private, BitTorrent v1. After the last byte."""
+    def covers(self, pieces: range) -> bool:
+        """Whether these have been read and hashed."""
+        return self.size >= min(self._file.size, pieces.stop * self._piece_bytes)
+
+    def torrent(self, secret: str, only: range | None = None) -> bytes:
+        """Bencoded, private, BitTorrent v1. After the last byte, or (only) after the last byte of these pieces: the
+        torrent is of the whole file, but has no hashes of the others, which nobody must ask for."""
         pieces = [*self._pieces, *([self._piece.digest()] if self._room < self._piece_bytes else [])]
+        if only is not None:
+            count = -(-self._file.size // self._piece_bytes)
+            nothing = bytes(hashlib.sha1(usedforsecurity=False).digest_size)
+            pieces = [pieces[piece] if piece in only else nothing for piece in range(count)]
         info = {
             "length": self._file.size,
             "name": self._file.etag,

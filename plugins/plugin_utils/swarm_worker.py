@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.preheat.fleet.plugins.module_utils.swarm_units import etag_of
 from ansible_collections.preheat.fleet.plugins.plugin_utils import swarm_manifest, swarm_plan
 from ansible_collections.preheat.fleet.plugins.plugin_utils.progress import Meter
 from ansible_collections.preheat.fleet.plugins.plugin_utils.swarm_rendezvous import Rendezvous
@@ -173,7 +174,9 @@ class Worker:
         if holders != sent["holders"]:
             news["holders"] = sent["holders"] = holders
         for kind in ("torrents", "contents") if self._facts["port"] else ("contents",):
-            fresh = (self._meet.published(kind) & lacks) - sent["published"]
+            known = self._meet.published(kind) - sent["published"]
+            # The units of a file are of use to who has not begun with the whole of it.
+            fresh = {name for name in known if etag_of(name) in lacks and etag_of(name) not in sent["published"]}
             if fresh:
                 news[kind] = {etag: base64.b64encode(self._meet.read(kind, etag)).decode() for etag in sorted(fresh)}
                 sent["published"] |= fresh

@@ -7,7 +7,12 @@ import hashlib
 import pytest
 
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_files import HubFile
-from ansible_collections.preheat.fleet.plugins.module_utils.swarm_torrent import PIECE_BYTES, FilePass, piece_bytes
+from ansible_collections.preheat.fleet.plugins.module_utils.swarm_torrent import (
+    PIECE_BYTES,
+    FilePass,
+    piece_bytes,
+    units,
+)
 
 DATA = bytes(range(256)) * 300
 
@@ -68,3 +73,29 @@ def test_a_torrent_is_private_and_holds_the_hashes_of_all_pieces():
     hashes = b"".join(hashlib.sha1(DATA[start : start + size]).digest() for start in range(0, len(DATA), size))
     assert b"7:privatei1e" in torrent
     assert b"6:pieces%d:%s" % (len(hashes), hashes) in torrent
+
+
+@pytest.mark.parametrize("size", [1, 2 << 20, 3 << 20, (16 << 20) + 1, 5_000_000_000])
+def test_units_cover_every_piece_once_and_get_smaller(size):
+    cut = units(size)
+    pieces = [piece for unit in cut for piece in unit]
+    assert pieces == list(range(-(-size // piece_bytes(size))))
+    assert [len(unit) for unit in cut[:-1]] == sorted((len(unit) for unit in cut[:-1]), reverse=True)
+    assert len(cut) == (4 if size >= 2 << 20 else 1)
+
+
+def test_a_unit_s_torrent_can_be_made_before_the_rest_has_come():
+    data = bytes(range(256)) * (12 << 10)
+    early, whole = FilePass(lfs(data)), FilePass(lfs(data))
+    unit = units(len(data))[0]
+    end = unit.stop * piece_bytes(len(data))
+    early.update(data[: end - 1])
+    assert not early.covers(unit)
+    early.update(data[end - 1 : end])
+    assert early.covers(unit)
+    whole.update(data)
+    torrent = early.torrent("secret", unit)
+    assert torrent == whole.torrent("secret", unit)
+    hashes = torrent.split(b"6:pieces")[1].split(b":", 1)[1]
+    assert hashes[: 20 * len(unit)] == whole.torrent("secret").split(b"6:pieces")[1].split(b":", 1)[1][: 20 * len(unit)]
+    assert hashes[20 * len(unit) :].startswith(bytes(20))  # of pieces that nobody must ask for
