@@ -63,4 +63,12 @@ def test_a_host_without_libtorrent_takes_whole_files(fleet, hub, warm):
     output = " ".join(warm(model_cache_python=python).split())
     assert f"gpu2 {REPO}: whole files over HTTPS: no libtorrent here (hidden)" in output
     assert hub.stats()["sides"]["cdn"]["bytes"] == 0
+    assert wrong_blobs(fleet, "gpu2") == ""
+
+
+def test_without_the_hub_hosts_warm_each_other(fleet, hub, warm):
+    forget_on(fleet, "gpu1")
+    output = warm(model_cache_endpoint="http://127.0.0.1:9", model_cache_retries=0, model_cache_source="https")
+    assert "was recorded on gpu2 earlier" in " ".join(output.split())
+    assert hub.stats()["sides"]["cdn"]["bytes"] == 0
     assert wrong_blobs(fleet, "gpu1") == ""
