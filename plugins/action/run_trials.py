@@ -14,7 +14,7 @@ from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ansible_collections.preheat.fleet.plugins.plugin_utils import records, trial
+from ansible_collections.preheat.fleet.plugins.plugin_utils import trial
 from ansible_collections.preheat.fleet.plugins.plugin_utils.process import die_with_parent
 from ansible_collections.preheat.fleet.plugins.plugin_utils.study import SweepStudy
 from ansible_collections.preheat.fleet.plugins.plugin_utils.version import preheat_version
@@ -109,8 +109,7 @@ class ActionModule(ActionBase):
         else:
             error = {"class": "host_lost", "message": str(exc), "remedy": "See why hosts vanish under this trial.",
                      "phase": None, "exit_code": None, "log_tail": ""}  # fmt: skip
-            run.record.update(status="failed", error=error)
-            records.write_trial(self._args["plan"]["sweep_dir"], run.record)
+            run.give_up(error)
             study.finish(claim, run.record)
             say(f"the host was lost ({exc}) in the last attempt")
 

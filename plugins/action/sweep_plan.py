@@ -15,6 +15,7 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.preheat.fleet.plugins.module_utils import hf_tree
 from ansible_collections.preheat.fleet.plugins.plugin_utils import (
     memory_fit,
+    sweep_owner,
     sweep_plan,
     sweep_search,
     sweep_space,
@@ -82,6 +83,8 @@ class ActionModule(ActionBase):
             "points": search["trials"] or len(sweep_search.known_points(server, search)),
             "sweep_dir": str(Path(sweep["results_dir"]).expanduser().resolve() / sweep["name"]),
         }
+        if not self._task.check_mode and (other := sweep_owner.other_owner(Path(plan["sweep_dir"]))):
+            return {}, [problem("sweep_name", plan["name"], other, sweep_owner.OWNED_REMEDY)]
         earlier_file = Path(plan["sweep_dir"]) / "sweep.json"
         earlier = json.loads(earlier_file.read_text()) if earlier_file.is_file() else None
         problems = sweep_plan.same_sweep(plan, earlier) if earlier else []

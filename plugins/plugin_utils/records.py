@@ -197,7 +197,12 @@ def write_point(sweep_dir: str | os.PathLike[str], point: Mapping[str, Any]) -> 
     """Pin a point to its number, durably, before anything is done for it; a rerun gives it no other."""
     folder = trial_dir(sweep_dir, point["number"])
     _make_durable_folder(folder)
-    write_durably(folder / POINT_FILE, json.dumps(point) + "\n")
+    write_durably(point_file(sweep_dir, point["number"]), json.dumps(point) + "\n")
+
+
+def point_file(sweep_dir: str | os.PathLike[str], number: int) -> Path:
+    """Locked by the slot that works on the trial, as long as it does."""
+    return trial_dir(sweep_dir, number) / POINT_FILE
 
 
 def load_points(sweep_dir: str | os.PathLike[str]) -> list[dict[str, Any]]:

@@ -45,6 +45,7 @@ class SweepStudy:
         self._storage = study_journal.journal(self._folder)
         self._plan = json.loads((self._folder / "sweep.json").read_text())
         self._search = study_journal.search_of(self._plan)
+        self._held: dict[int, FileLock] = {}  # by the number in the study: what this slot works on
         pruner = sweep_search.pruner_of(self._search)
         self.study = optuna.load_study(study_name=self._folder.name, storage=self._storage, pruner=pruner)
 
@@ -66,7 +67,16 @@ class SweepStudy:
             return self._ask(slot) if self._search["sampler"] in sweep_search.ADAPTIVE else None
 
     def running(self) -> int:
-        return len(self._trials(TrialState.RUNNING))
+        """Trials that a living slot works on.
+
+        A slot that broke off may not have been able to tell, as when the disk is full: its claim is held by nobody.
+        """
+        with FileLock(self._folder / "claim.lock"):
+            return sum(self._is_held(trial) for trial in self._trials(TrialState.RUNNING))
+
+    def _is_held(self, trial: FrozenTrial) -> bool:
+        point = trial.user_attrs.get("point")
+        return bool(point) and FileLock(records.point_file(self._folder, point["number"])).is_held()
 
     def counts(self) -> dict[str, int]:
         states = [trial.state for trial in self.study.get_trials(deepcopy=False)]
@@ -93,7 +103,7 @@ class SweepStudy:
         for name, amount in told["constraints"].items():
             trial.set_constraint(name, amount)
         trial.set_user_attr("score", scoring.score_of(record))
-        self.study.tell(claim["study_number"], told["values"], state=told["state"])
+        self._tell(claim, told["values"], state=told["state"])
 
     def requeue(self, claim: dict[str, Any]) -> bool:
         """Give a claimed point back after its host was lost; False once it has had all its attempts."""
@@ -103,12 +113,16 @@ class SweepStudy:
         self.study.add_trial(
             study_journal.trial_of(trial.user_attrs["point"], self._plan, attempt=claim["attempt"] + 1)
         )
-        self.study.tell(claim["study_number"], state=TrialState.FAIL)
+        self._tell(claim, state=TrialState.FAIL)
         return True
 
     def abandon(self, claim: dict[str, Any]) -> None:
         """Tell the study that no record will come, so that no slot waits for one; the next run tries again."""
-        self.study.tell(claim["study_number"], state=TrialState.FAIL)
+        self._tell(claim, state=TrialState.FAIL)
+
+    def _tell(self, claim: dict[str, Any], values: list[float] | None = None, *, state: TrialState) -> None:
+        self.study.tell(claim["study_number"], values, state=state)
+        self._held.pop(claim["study_number"]).release()
 
     def _trials(self, state: TrialState) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False, states=(state,))
@@ -125,6 +139,8 @@ class SweepStudy:
         self, trial_id: int, study_number: int, point: dict[str, Any], slot: str, attempt: int
     ) -> dict[str, Any]:
         records.write_point(self._folder, point)
+        self._held[study_number] = FileLock(records.point_file(self._folder, point["number"]))
+        self._held[study_number].acquire()
         self._storage.set_trial_user_attr(trial_id, "slot", slot)
         self._storage.set_trial_user_attr(trial_id, "begun", time.time())
         return {**point, "attempt": attempt, "study_number": study_number}

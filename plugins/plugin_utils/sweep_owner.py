@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import json
 import os
@@ -19,6 +18,7 @@ from ansible.errors import AnsibleError
 from ansible_collections.preheat.fleet.plugins.plugin_utils import records
 
 OWNER_FILE = "owner.json"
+OWNED_REMEDY = "Wait for it, or choose another sweep_name."
 
 
 class StudyError(AnsibleError):
@@ -33,9 +33,18 @@ class FileLock:
         self._stream: Any = None
 
     def acquire(self) -> bool:
-        self._stream = open(self._path, "w")  # noqa: SIM115 - held until release
+        self._stream = open(self._path, "a")  # noqa: SIM115 - held until release
         fcntl.flock(self._stream, fcntl.LOCK_EX)
         return True
+
+    def is_held(self) -> bool:
+        """Whether anybody holds it now."""
+        with open(self._path, "a") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
 
     def release(self) -> None:
         self._stream.close()
@@ -49,20 +58,28 @@ class FileLock:
 
 def own(folder: Path) -> None:
     """Make this run of ansible-playbook the only one that drives the sweep."""
-    file = folder / OWNER_FILE
-    pid = os.getppid()
-    me = {"controller": socket.gethostname(), "pid": pid, "started": _process_start(pid)}
-    with contextlib.suppress(FileNotFoundError):
+    with FileLock(folder / "claim.lock"):
+        if other := other_owner(folder):
+            raise StudyError(f"sweep_name = {folder.name!r}: {other} {OWNED_REMEDY}")
+        records.write_durably(folder / OWNER_FILE, json.dumps(_owner(os.getppid())) + "\n")
+
+
+def other_owner(folder: Path) -> str | None:
+    """Which other run drives the sweep, as a sentence; None if none does."""
+    file, me = folder / OWNER_FILE, _owner(os.getppid())
+    try:
         owner = json.loads(file.read_text())
-        same_machine = owner["controller"] == me["controller"]
-        alive = not same_machine or _process_start(owner["pid"]) == owner["started"]
-        if alive and owner != me:
-            where = "" if same_machine else f" on {owner['controller']} (if that one is gone, delete {file})"
-            raise StudyError(
-                f"sweep_name = {folder.name!r}: another controller (process {owner['pid']}{where}) runs this sweep. "
-                "Wait for it, or choose another sweep_name."
-            )
-    records.write_durably(file, json.dumps(me) + "\n")
+    except FileNotFoundError:
+        return None
+    same_machine = owner["controller"] == me["controller"]
+    if owner == me or (same_machine and _process_start(owner["pid"]) != owner["started"]):
+        return None
+    where = "" if same_machine else f" on {owner['controller']} (if that one is gone, delete {file})"
+    return f"another controller (process {owner['pid']}{where}) runs this sweep."
+
+
+def _owner(pid: int) -> dict[str, Any]:
+    return {"controller": socket.gethostname(), "pid": pid, "started": _process_start(pid)}
 
 
 def check_owned(folder: Path, pid: int) -> None:

@@ -112,6 +112,11 @@ class Trial:
         self._write()
         return self.record
 
+    def give_up(self, error: dict[str, Any]) -> None:
+        """Record what is known of a trial whose host was lost, and that nobody will run again."""
+        self.record.update(status="failed", error=error)
+        self._write()
+
     def _fetch(self) -> None:
         """The snapshot is whole before every launch; by commit that costs no request to the Hub."""
         model = self.plan["model"]

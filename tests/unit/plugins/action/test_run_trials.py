@@ -178,7 +178,7 @@ def test_a_record_that_cannot_be_written_stops_the_slot_but_leaves_no_container_
 
     host = Host()
     with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
-        patch.setattr(run_trials.records, "write_trial", full)
+        patch.setattr(records, "write_trial", full)
         work(host)
     assert host.containers == []
     assert counts(plan) == {"waiting": 1, "fail": 1}, "other slots would wait for a claim for ever"
@@ -219,6 +219,9 @@ def test_a_trial_that_loses_every_host_is_recorded_as_failed(work, plan):
             work(Host({("hf_model", 1): LOST}))
     ends = [(record["number"], record["error"]["class"], record["attempt"]) for record in recorded(plan).values()]
     assert ends == [(0, "host_lost", study.MAX_ATTEMPTS), (1, "host_lost", study.MAX_ATTEMPTS)]
+    for record in recorded(plan).values():
+        assert record["end"] == pytest.approx(record["start"] + record["wall_seconds"])
+        assert [phase["name"] for phase in record["phases"]] == ["unattributed"]
 
 
 def test_a_host_lost_after_the_record_keeps_it(work, plan):

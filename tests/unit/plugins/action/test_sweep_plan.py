@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 from ansible.template import trust_as_template
 
 from ansible_collections.preheat.fleet.plugins.action import sweep_plan
+from ansible_collections.preheat.fleet.plugins.plugin_utils import sweep_owner
 
 COMMIT = "c" * 40
 MANIFEST = {
@@ -187,3 +189,15 @@ def test_a_sweep_that_was_begun_with_another_model(plan, hub, tmp_path):
     assert made == {}, "half a plan would only break what comes after"
     assert said(problems) == [("", "sweep_model")]
     assert "sweep_name" in problems[0]["remedy"]
+
+
+def test_a_sweep_that_another_controller_runs(plan, hub, tmp_path, monkeypatch):
+    (tmp_path / "s").mkdir()
+    owner = os.getppid()
+    sweep_owner.own(tmp_path / "s")
+    assert plan()[1] == [], "a run of its own is no other"
+    monkeypatch.setattr(sweep_owner.os, "getppid", lambda: 1)  # another process that is alive
+    made, problems = plan()
+    assert (made, said(problems)) == ({}, [("", "sweep_name")])
+    assert problems[0]["message"] == f"another controller (process {owner}) runs this sweep."
+    assert len(hub) == 1, "the Hub was not asked"

@@ -157,3 +157,22 @@ def test_a_dead_controller_is_succeeded(plan):
     with open(owner_file, "w") as stream:
         json.dump({**owner, "started": "Thu Jan  1 00:00:00 1970"}, stream)  # its number was given to another process
     assert study_journal.open_study(plan, points(), [])["waiting"] == 6
+
+
+def test_a_slot_that_broke_off_untold_keeps_no_other_waiting(plan, monkeypatch):
+    study_journal.open_study(plan, points(), [])
+    worker, other = (study.SweepStudy(plan["sweep_dir"]) for _ in range(2))
+    worker.claim("h/0")
+    assert other.running() == 1
+
+    def full(*_args):
+        raise OSError("No space left on device")
+
+    broken = study.SweepStudy(plan["sweep_dir"])
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+        patch.setattr(records, "write_durably", full)
+        broken.claim("h/1")
+    assert other.running() == 1, "what could not be claimed is nobody's"
+    del worker  # its process ended
+    assert other.running() == 0
+    assert study_journal.open_study(plan, points(), [])["waiting"] == 6, "the next run has them all"
