@@ -76,7 +76,7 @@ class SweepStudy:
 
     def _is_held(self, trial: FrozenTrial) -> bool:
         point = trial.user_attrs.get("point")
-        return bool(point) and FileLock(records.point_file(self._folder, point["number"])).is_held()
+        return point is not None and FileLock(records.point_file(self._folder, point["number"])).is_held()
 
     def counts(self) -> dict[str, int]:
         states = [trial.state for trial in self.study.get_trials(deepcopy=False)]
