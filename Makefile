@@ -4,7 +4,7 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHON
 
-.PHONY: help demo test lint sanity docs unit integration browser lab lab-down bench bench-saving bench-report bench-warm clean
+.PHONY: help demo test lint sanity docs unit integration browser lab lab-down bench bench-saving bench-report bench-noop bench-launch bench-warm clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,13 +45,20 @@ lab: venv ## bring up the fleet in containers (LAB_HOSTS=2)
 lab-down: ## take the fleet down; its disks and images stay
 	tests/lab/lab.sh down
 
-bench: bench-saving bench-report bench-warm ## all benchmarks: tables, and a last line of JSON each
+bench: venv lab ## all benchmarks, and their table in docs/performance.md (about half an hour, root)
+	python bench/all.py
 
 bench-saving: venv ## hours that caches save, from the launches of RESULTS=results/NAME (an H100 run unless given)
 	python bench/saving.py $(RESULTS)
 
 bench-report: venv ## report.yml with 500 trials: seconds, and bytes of the page
 	python bench/report.py
+
+bench-noop: lab ## warm.yml and tune.yml where nothing is to do, up to 500 hosts
+	python bench/noop.py
+
+bench-launch: lab ## time to ready by rung of the cache, beside a bare docker run
+	python bench/launch.py
 
 bench-warm: venv ## a fleet gets warm: the swarm beside its alternatives, and with faults (root)
 	python bench/warm.py
