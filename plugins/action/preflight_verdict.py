@@ -9,7 +9,7 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.preheat.fleet.plugins.plugin_utils import memory_fit, sweep_plan, sweep_search
+from ansible_collections.preheat.fleet.plugins.plugin_utils import memory_fit, sweep_search, sweep_slots, sweep_space
 from ansible_collections.preheat.fleet.plugins.plugin_utils.problems import (
     Problem,
     format_problems,
@@ -32,6 +32,8 @@ class ActionModule(ActionBase):
                 "hosts": {"type": "list", "elements": "str", "required": True},
                 "slot_gpus": {"type": "int", "default": 0},
                 "cpu_slots_per_host": {"type": "int", "default": 1},
+                "exclusive_host": {"type": "bool", "default": False},
+                "allow_unequal_gpus": {"type": "bool", "default": False},
             }
         )
         variables = task_vars or {}
@@ -39,16 +41,20 @@ class ActionModule(ActionBase):
         problems: list[Problem] = list(args["problems"])
         notices: list[Problem] = []
         gpus: dict[str, list[dict[str, Any]]] = {}
+        topologies: dict[str, dict[str, Any]] = {}
         for host in args["hosts"]:
             reported = hostvars[host].get("gpu_host_preflight_result") or {}
             problems += host_problems(host, reported)
             notices += [{**item, "host": host} for item in reported.get("notices") or []]
-            found = (reported.get("facts") or {}).get("gpus") or []
-            gpus[host] = [gpu for gpu in found if not gpu.get("error")]
+            facts = reported.get("facts") or {}
+            gpus[host] = [gpu for gpu in facts.get("gpus") or [] if not gpu.get("error")]
+            topologies[host] = facts.get("gpu_topology") or {}
+        if plan and not problems:
+            placed, more = self._place(plan, gpus, topologies, args)
+            problems += placed
+            notices += more
         for line in problem_lines(notices):
             self._display.display(f"good to know: {line}")
-        if plan and not problems:
-            problems += self._place(plan, gpus, args["slot_gpus"], args["cpu_slots_per_host"])
         if plan.get("slots"):
             forks = int(variables.get("ansible_forks", 5))
             if forks < len(plan["slots"]):
@@ -60,10 +66,13 @@ class ActionModule(ActionBase):
 
     @staticmethod
     def _place(
-        plan: dict[str, Any], gpus: dict[str, list[dict[str, Any]]], slot_gpus: int, cpu_slots: int
-    ) -> list[Problem]:
-        """Put points and slots into the plan."""
-        size = slot_gpus or min([plan["gpus_most"], *(len(found) for found in gpus.values())])
+        plan: dict[str, Any],
+        gpus: dict[str, list[dict[str, Any]]],
+        topologies: dict[str, dict[str, Any]],
+        args: dict[str, Any],
+    ) -> tuple[list[Problem], list[Problem]]:
+        """Put points and slots into the plan; returns problems and notices."""
+        size = args["slot_gpus"] or min([plan["gpus_most"], *(len(found) for found in gpus.values())])
         server, search = plan["server"], plan["search"]
         every = [gpu for found in gpus.values() for gpu in found]
         plan["memory"] = memory = {
@@ -79,16 +88,27 @@ class ActionModule(ActionBase):
         plan["launches"] = search["trials"] if adaptive else len(feasible)
         # What the report counts as left over if it has no record; what an adaptive sampler never asked for is not.
         plan["points"] = 0 if adaptive else len(feasible) + len(infeasible)
-        plan["slots"] = sweep_plan.slots(gpus, size, cpu_slots)
-        earlier = sweep_plan.gpus_of_earlier_run(plan.get("sweep_dir"))
-        found = sweep_plan.unequal_gpus({**earlier, **gpus}) if size else []
+        plan["slots"] = sweep_slots.slots(gpus, size, args["cpu_slots_per_host"], topologies, args["exclusive_host"])
+        earlier = sweep_slots.gpus_of_earlier_run(plan.get("sweep_dir"))
+        found = sweep_slots.unequal_gpus({**earlier, **gpus}) if size else []
+        notices: list[Problem] = []
+        plan["unequal_gpus"] = None
+        if found and args["allow_unequal_gpus"]:
+            plan["unequal_gpus"] = found[0]["message"]
+            remedy = "Differences between trials of different hosts may be those of the GPUs."
+            notices = [problem("sweep_allow_unequal_gpus", True, f"The hosts {found[0]['message']}", remedy)]
+            found = []
+        if (least := sweep_space.gpu_counts(server)[0]) < size:
+            message = f"Points that need {least} GPU(s) leave {size - least} of the {size} of their slot idle."
+            remedy = "To use them all, run a sweep for each number of GPUs."
+            notices.append(problem("sweep_slot_gpus", size, message, remedy))
         if reasons := "; ".join(sweep_search.reasons_against_all(server, search, size, memory)):
             remedy = "Widen sweep_server.space or loosen sweep_server.where."
             found.append(problem("sweep_server", plan["server"], f"leaves no point to launch: {reasons}.", remedy))
         if not plan["slots"]:
             remedy = "Lower sweep_slot_gpus, or add hosts with more GPUs."
             found.append(problem("sweep_slot_gpus", size, "GPUs are more than any host has.", remedy))
-        return found
+        return found, notices
 
 
 def host_problems(host: str, reported: dict[str, Any]) -> list[Problem]:

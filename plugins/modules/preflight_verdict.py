@@ -40,6 +40,14 @@ options:
     description: Servers side by side on a host when the sweep runs on CPUs.
     type: int
     default: 1
+  exclusive_host:
+    description: One slot on every host, so that no other trial of the sweep disturbs what is measured.
+    type: bool
+    default: false
+  allow_unequal_gpus:
+    description: Accept hosts whose GPUs have different names; without it they are a problem.
+    type: bool
+    default: false
 attributes:
   check_mode:
     support: full

@@ -70,6 +70,38 @@ def test_notices_are_said_and_stop_nothing(judge, capsys):
     assert "good to know: [gpu1, gpu2] sweep_server = 0: GPU 0 is in use. Stop it." in capsys.readouterr().out
 
 
+def test_slots_of_near_gpus(judge):
+    """GPUs 0 and 2 share an NVLink bridge, as do 1 and 3."""
+    links = {str(a): {str(b): "NV12" if (a - b) % 2 == 0 else "SYS" for b in range(4) if a != b} for a in range(4)}
+    said = report(found=gpus(4))
+    said["facts"]["gpu_topology"] = {"links": links, "numa": {}, "cpus": {}}
+
+    def held(**args):
+        verdict = judge({"gpu1": said}, plan=plan(most=2, base={"tp_size": 2}), **args)["plan"]
+        return [[gpu["index"] for gpu in slot["members"][0]["gpus"]] for slot in verdict["slots"]]
+
+    assert held() == [[0, 2], [1, 3]]
+    assert held(exclusive_host=True) == [[0, 2]]
+
+
+def test_points_that_leave_gpus_of_their_slot_idle_are_good_to_know(judge, capsys):
+    wanted = plan(most=2, space={"tp_size": [1, 2]})
+    assert len(judge({"gpu1": report(found=gpus(4))}, plan=wanted)["plan"]["slots"]) == 2
+    assert "Points that need 1 GPU(s) leave 1 of the 2 of their slot idle." in capsys.readouterr().out
+
+
+def test_unequal_gpus_only_when_allowed(judge, capsys):
+    reports = {"gpu1": report(found=gpus(1)), "gpu2": report(found=gpus(1, "H200"))}
+    refused = judge(reports, plan=plan())
+    assert "have unequal GPUs (H100: gpu1; H200: gpu2)" in refused["msg"]
+    assert "sweep_allow_unequal_gpus: true" in refused["msg"]
+    allowed = judge(reports, plan=plan(), allow_unequal_gpus=True)["plan"]
+    assert len(allowed["slots"]) == 2
+    assert allowed["unequal_gpus"] == "have unequal GPUs (H100: gpu1; H200: gpu2)."
+    assert "The hosts have unequal GPUs" in capsys.readouterr().out
+    assert judge({"gpu1": reports["gpu1"]}, plan=plan(), allow_unequal_gpus=True)["plan"]["unequal_gpus"] is None
+
+
 def test_slots_on_cpus(judge):
     wanted = plan(most=0, base={"device": "cpu"})
     verdict = judge({"gpu1": report(found=gpus(8))}, plan=wanted, cpu_slots_per_host=2)["plan"]

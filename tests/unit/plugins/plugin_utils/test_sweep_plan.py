@@ -79,28 +79,6 @@ def test_unknown_variables_are_named_with_a_suggestion():
     assert "model_cache_dir" in found[1]["remedy"]
 
 
-@pytest.mark.parametrize(
-    ("gpus", "size", "cpu_slots", "expected"),
-    [
-        (4, 2, 1, [[0, 1], [2, 3]]),
-        (3, 2, 1, [[0, 1]]),
-        (1, 2, 1, []),
-        (0, 0, 1, [[]]),
-        (2, 0, 2, [[], []]),
-    ],
-)
-def test_slots(gpus, size, cpu_slots, expected):
-    found = sweep_plan.slots({"h": [{"index": i} for i in range(gpus)]}, size, cpu_slots)
-    assert [[gpu["index"] for gpu in slot["members"][0]["gpus"]] for slot in found] == expected
-    assert [slot["name"] for slot in found] == [f"h/{i}" for i in range(len(expected))]
-
-
-def test_unequal_gpus_are_refused():
-    found = sweep_plan.unequal_gpus({"a": [{"name": "H100"}], "b": [{"name": "H200"}]})
-    assert "H100: a; H200: b" in found[0]["message"]
-    assert sweep_plan.unequal_gpus({"a": [{"name": "H100"}], "b": [{"name": "H100"}]}) == []
-
-
 def test_an_earlier_sweep_of_the_name_forbids_another_workload_but_not_more_points():
     plan = {"name": "s", "model": 1, "image": 2, "environment": {}, "workloads": [1], "server": {"space": 1}}
     assert sweep_plan.same_sweep(plan, {**plan, "server": {"space": 2}}) == []
