@@ -21,6 +21,8 @@ from ansible_collections.preheat.fleet.plugins.plugin_utils.version import prehe
 
 # How often an idle slot looks whether a trial came back because its host was lost.
 IDLE_SECONDS = 2.0
+# How long a slot waits for a Docker engine that is being restarted.
+ENGINE_SECONDS = 120.0
 
 ARGUMENTS: dict[str, Any] = {
     "plan": {"type": "dict", "required": True},
@@ -86,6 +88,10 @@ class ActionModule(ActionBase):
             except AnsibleConnectionFailure as exc:
                 self._lost(study, claim, run, exc)
                 raise
+            except trial.EngineLost as exc:
+                self._lost(study, claim, run, exc)
+                self._sweep_out()
+                continue
             except Exception:
                 study.abandon(claim)
                 raise
@@ -114,13 +120,20 @@ class ActionModule(ActionBase):
             say(f"the host was lost ({exc}) in the last attempt")
 
     def _sweep_out(self) -> None:
-        """Remove what a dead run left on this slot."""
+        """Remove what a dead run, or a trial whose engine was restarted, left on this slot."""
         labels = trial.slot_labels(self._args["plan"]["name"], self._args["slot"]["name"])
         args = {"state": "absent", "match_labels": labels, "docker_host": self._args["docker_host"]}
-        removed = self._call("sglang_server", args).get("removed")
+        name, deadline = self._args["slot"]["name"], time.monotonic() + ENGINE_SECONDS
+        while trial.is_engine_lost(result := self._call("sglang_server", args)) and time.monotonic() < deadline:
+            time.sleep(IDLE_SECONDS)
+        if result.get("failed"):
+            raise AnsibleActionFail(
+                f"{name}: what earlier trials left could not be removed and would disturb the next one: "
+                f"{result.get('msg')}. The slot takes no trials; the others go on."
+            )
         self._remove_weight_cache()
-        if removed:
-            self._display.display(f"{self._args['slot']['name']}: removed what an earlier run left: {removed}")
+        if removed := result.get("removed"):
+            self._display.display(f"{name}: removed what was left there: {removed}")
 
     def _remove_weight_cache(self) -> None:
         """What kept the weights in GPU memory between trials."""

@@ -32,6 +32,10 @@ STOP_SECONDS = 1
 _BEFORE_THE_ENGINE = ("image_pull", "weights_preload", "container_create")
 
 
+class EngineLost(Exception):
+    """The host's Docker engine does not answer: it is restarted, or gone. The point is not to blame."""
+
+
 class TrialPruned(Exception):
     """The trial need not be finished: it cannot win any more, or hardly."""
 
@@ -83,7 +87,7 @@ class Trial:
         )
 
     def run(self) -> dict[str, Any]:
-        """Returns the record. Only a lost host gets out of here as an exception: then nothing is recorded."""
+        """Returns the record. Only a lost host or engine gets out as an exception: then nothing is recorded."""
         try:
             self._fetch()
             if self.settings.get("preload"):
@@ -100,7 +104,7 @@ class Trial:
             self.record.update(status="pruned", error=error)
         except TrialFailed as exc:
             self.record.update(status="failed", error=exc.error)
-        except AnsibleConnectionFailure:
+        except (AnsibleConnectionFailure, EngineLost):
             raise
         except Exception as exc:
             self.record.update(status="failed", error=_unforeseen(exc))
@@ -262,6 +266,8 @@ class Trial:
             self._files["server.log"] = result["log"]
         if not result.get("failed"):
             return
+        if is_engine_lost(result):
+            raise EngineLost(result["error"]["message"])
         error = {"class": "module_failed", "remedy": "", "phase": phase, "exit_code": None, "log_tail": ""}
         error["message"] = f"{module}: {result.get('msg', 'failed without a message')}"
         if result.get("exception") and not result.get("error"):
@@ -275,6 +281,10 @@ class Trial:
         self.record.update(scoring.score_trial(self.record, self.plan["objective"], self.plan["slo"]))
         records.write_trial(self.plan["sweep_dir"], self.record, self._files)
         self.recorded = True
+
+
+def is_engine_lost(result: dict[str, Any]) -> bool:
+    return bool(result.get("failed")) and (result.get("error") or {}).get("class") == "engine_unreachable"
 
 
 def _unforeseen(exc: Exception) -> dict[str, Any]:

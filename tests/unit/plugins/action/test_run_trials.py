@@ -232,6 +232,24 @@ def test_a_host_lost_after_the_record_keeps_it(work, plan):
     assert counts(plan) == {"waiting": 1, "complete": 1}
 
 
+@pytest.mark.parametrize("step", ["sglang_server_started", "sglang_benchmark"])
+def test_a_trial_whose_engine_is_restarted_runs_again(work, plan, step, capsys):
+    down = failure("engine_unreachable")
+    host = Host({(step, 1): down, ("sglang_server_absent", 2): down, ("sglang_server_absent", 3): down})
+    host.containers = []
+    assert [trial["status"] for trial in work(host)["trials"]] == ["complete", "complete"]
+    assert {number: record["attempt"] for number, record in recorded(plan).items()} == {0: 2, 1: 1}
+    assert host.containers == [], "what the restart left was removed before the next launch"
+    assert "trial 0 (2 in all): the host was lost (x)" in capsys.readouterr().out
+
+
+def test_an_engine_that_does_not_come_back_costs_no_trial(work, plan, monkeypatch):
+    monkeypatch.setattr(run_trials, "ENGINE_SECONDS", 0)
+    with pytest.raises(AnsibleActionFail, match="what earlier trials left could not be removed"):
+        work(Host({("sglang_server_absent", 1): failure("engine_unreachable")}))
+    assert counts(plan) == {"waiting": 2}
+
+
 def test_modules_run_with_the_virtual_environments_python(work):
     host = Host()
     delegated = {"h": {"ansible_python_interpreter": "/usr/bin/python3", "ansible_host": "10.0.0.1"}, "other": {"x": 1}}
