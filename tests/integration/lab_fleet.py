@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 LAB = ROOT / ".lab"
 HUB = "http://127.0.0.1:8090/__lab__"
 HOSTS = {"gpu1": "172.30.213.11", "gpu2": "172.30.213.12"}
+SPARE_HOSTS = {"gpu3": "172.30.213.13"}  # up with LAB_HOSTS=3 only
 
 
 class Hub:
@@ -64,7 +65,7 @@ class Fleet:
     def read(self, host: str, command: str) -> bytes:
         ssh = [
             "ssh", "-i", str(LAB / "ssh/id_ed25519"), "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes",
-            "-o", f"UserKnownHostsFile={LAB / 'ssh/known_hosts'}", f"root@{HOSTS[host]}", command,
+            "-o", f"UserKnownHostsFile={LAB / 'ssh/known_hosts'}", f"root@{(HOSTS | SPARE_HOSTS)[host]}", command,
         ]  # fmt: skip
         done = subprocess.run(ssh, capture_output=True, timeout=120, check=False)
         assert done.returncode == 0, f"{host}: {command}: {done.stderr.decode()}"
