@@ -4,7 +4,7 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHON
 
-.PHONY: help demo test lint sanity docs unit integration browser lab lab-down bench bench-saving bench-report bench-noop bench-launch bench-warm clean
+.PHONY: help demo test test-faults lint sanity docs unit integration browser molecule test-full lab lab-down bench bench-saving bench-report bench-noop bench-launch bench-warm clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -15,6 +15,9 @@ demo: lab ## the main job for real, on the fleet in containers: warm, tune, repo
 	@echo "report: $(CURDIR)/results/demo/report.html"
 
 test: lint unit integration ## everything CI runs
+
+test-faults: venv-dev ## kills, cut networks, restarted engines and a full disk under sweeps on three hosts (root, 10 minutes)
+	python -m pytest tests/faults -v
 
 lint: venv-dev ## ruff, ansible-lint, mypy, shellcheck
 	ruff check .
@@ -38,6 +41,11 @@ integration: venv-dev lab ## end to end on the lab
 browser: venv-dev ## the reports in headless Chromium, which it installs: nothing empty, nothing over another
 	scripts/ensure_chromium.sh
 	python -m pytest tests/browser
+
+molecule: venv-dev lab ## every role on the lab: check mode, converge, idempotence, verify, what breaks is repaired
+	molecule test --all
+
+test-full: test browser sanity molecule test-faults ## all tests there are
 
 lab: venv ## bring up the fleet in containers (LAB_HOSTS=2)
 	tests/lab/lab.sh up
