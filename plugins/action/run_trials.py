@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import functools
 import time
 from typing import Any
@@ -23,6 +25,7 @@ from ansible_collections.preheat.fleet.plugins.plugin_utils.version import prehe
 IDLE_SECONDS = 2.0
 # How long a slot waits for a Docker engine that is being restarted.
 ENGINE_SECONDS = 120.0
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 ARGUMENTS: dict[str, Any] = {
     "plan": {"type": "dict", "required": True},
@@ -61,7 +64,17 @@ class ActionModule(ActionBase):
         settings = {**{name: args[name] for name in ARGUMENTS}, "token": token}
         die_with_parent()
         study = SweepStudy(args["plan"]["sweep_dir"])
-        done = self._work(study, settings)
+        try:
+            done = self._work(study, settings)
+        except Exception as exc:
+            with contextlib.suppress(Exception):  # as when the disk is full; what went wrong first counts
+                study.leave(args["slot"]["name"], str(exc))
+            if isinstance(exc, OSError) and exc.errno in DISK_FULL:
+                raise AnsibleActionFail(
+                    f"{args['slot']['name']}: {args['plan']['sweep_dir']} cannot be written: {exc.strerror}. Make room "
+                    "there and run tune.yml again: what is recorded stays, and it goes on."
+                ) from exc
+            raise
         return {"changed": bool(done), "trials": done}
 
     def _work(self, study: SweepStudy, settings: dict[str, Any]) -> list[dict[str, Any]]:
@@ -72,7 +85,7 @@ class ActionModule(ActionBase):
         while True:
             claim = study.claim(slot["name"])
             if claim is None:
-                if not study.running():
+                if study.is_over(slot["name"]):
                     self._remove_weight_cache()
                     return done
                 time.sleep(IDLE_SECONDS)
@@ -91,18 +104,28 @@ class ActionModule(ActionBase):
             except trial.EngineLost as exc:
                 self._lost(study, claim, run, exc)
                 self._sweep_out()
+                self._warn(study.set_aside(slot["name"]))
                 continue
             except Exception:
-                study.abandon(claim)
+                with contextlib.suppress(OSError):  # of a full disk, which took the record: see SweepStudy.running
+                    study.abandon(claim)
                 raise
-            study.finish(claim, record)
             say(trial.verdict(record))
+            if reason := study.set_aside(slot["name"], claim, record):
+                self._warn(reason)
+            else:
+                study.finish(claim, record)
             done.append({"number": record["number"], "status": record["status"]})
             if run.left_behind:
                 raise AnsibleActionFail(
                     f"{slot['name']}: the container of trial {record['number']} could not be removed, so that it would "
                     f"disturb the next one: {run.left_behind}. The slot takes no more trials; the others go on."
                 )
+
+    def _warn(self, reason: str) -> None:
+        if reason:
+            host = self._args["slot"]["members"][0]["host"]
+            self._display.warning(f"{host} takes no more trials: {reason}. Other hosts run them again.")
 
     def _lost(self, study: SweepStudy, claim: dict[str, Any], run: trial.Trial, exc: Exception) -> None:
         """The host is gone: the trial goes back into the queue, or is recorded once it has had its attempts."""

@@ -74,6 +74,7 @@ class ActionModule(ActionBase):
                 key: sweep[key]
                 for key in ("name", "model", "image", "server", "workloads", "search", "objective", "slo")
             },
+            "host_failures_max": sweep["host_failures_max"],
             "environment": server.get("environment") or {},
             "workload_points": sweep_plan.repeated(
                 sweep_workloads.workload_points(sweep["workloads"]), search["repeats"]

@@ -21,7 +21,6 @@ from ansible_collections.preheat.fleet.plugins.plugin_utils import (
     report_files,
     report_model,
     report_savings,
-    sweep_statistics,
 )
 
 ARGUMENTS: dict[str, Any] = {
@@ -160,7 +159,7 @@ def summary(model: dict[str, Any], report: str) -> list[str]:
     else:
         lines.append("best: none; no trial can win")
     lines += [f"the search ended early: {model['stopped']}"] if model["stopped"] else []
-    lines += sweep_statistics.lines(model["statistics"])
+    lines += report_model.warnings(model)
     return [*lines, f"report: {report}"]
 
 

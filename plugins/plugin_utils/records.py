@@ -205,6 +205,13 @@ def point_file(sweep_dir: str | os.PathLike[str], number: int) -> Path:
     return trial_dir(sweep_dir, number) / POINT_FILE
 
 
+def withdraw_trial(sweep_dir: str | os.PathLike[str], number: int, attempt: int) -> None:
+    """Put a record aside under the attempt's name: the trial has no result any more and will run again."""
+    folder = trial_dir(sweep_dir, number)
+    os.replace(folder / RECORD_FILE, folder / f"trial-attempt-{attempt}.json")
+    _sync_folder(folder)
+
+
 def load_points(sweep_dir: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """The points that have a number, whether their trials have ended or not. What cannot be read was never begun."""
     loaded = []

@@ -52,6 +52,8 @@ def build(
         "counts": count(trials),
         "trials_left": trials_left(plan, trials),
         "stopped": plan.get("stopped"),
+        "set_aside": plan.get("set_aside") or [],
+        "unequal_gpus": plan.get("unequal_gpus"),
         "best": best_of(plan, ranking, trials, objective),
         "ranking": [{key: item[key] for key in ("rank", "number", "value", "score", "tied_with")} for item in ranking],
         "picture": report_picture.picture(plan, trials, objective, ranking),
@@ -65,6 +67,15 @@ def build(
         "hosts": report_launches.host_groups(trials, maximise),
         "trials": [summary(trial, ranking) for trial in trials],
     }
+
+
+def warnings(model: Mapping[str, Any]) -> list[str]:
+    """What a reader must know before trusting the ranking, in a line each."""
+    lines = sweep_statistics.lines(model["statistics"])
+    lines += [f"host {one['host']} was set aside: {one['reason']}" for one in model["set_aside"]]
+    if model["unequal_gpus"]:
+        lines.append(f"trials are ranked across hosts that {model['unequal_gpus']}")
+    return lines
 
 
 def rescored(plan: Mapping[str, Any], found: Iterable[Record]) -> list[dict[str, Any]]:

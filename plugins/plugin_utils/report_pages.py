@@ -15,7 +15,7 @@ from typing import Any
 import jinja2
 import yaml
 
-from ansible_collections.preheat.fleet.plugins.plugin_utils import records, sweep_statistics
+from ansible_collections.preheat.fleet.plugins.plugin_utils import records, report_model
 
 TEMPLATES = Path(__file__).parents[2] / "roles" / "sweep_report" / "templates"
 
@@ -33,7 +33,7 @@ def report_html(sweep_dir: Path, plan: Mapping[str, Any], model: Mapping[str, An
         charts=report_charts.charts(model),
         bundle=report_charts.bundle(),
         logs=_logs(sweep_dir, model),
-        warnings=sweep_statistics.lines(model["statistics"]),
+        warnings=report_model.warnings(model),
         serve_path=serve_path,
         serve_command=shlex.join(map(str, model["best"]["command"])) if model["best"] else "",
     )
@@ -53,7 +53,7 @@ def report_md(plan: Mapping[str, Any], model: Mapping[str, Any], serve_path: str
         top_params=list(dict.fromkeys(name for trial in shown for name in trial["params"])),
         counted=counted + ([f"{model['trials_left']} left over"] if model["trials_left"] else []),
         serve_path=serve_path,
-        warnings=sweep_statistics.lines(model["statistics"]),
+        warnings=report_model.warnings(model),
     )
 
 

@@ -21,11 +21,14 @@ from jinja2 import TemplateError
 from ansible_collections.preheat.fleet.plugins.plugin_utils import (
     records,
     scoring,
+    study_hosts,
     study_journal,
+    sweep_hosts,
     sweep_owner,
     sweep_search,
     sweep_space,
 )
+from ansible_collections.preheat.fleet.plugins.plugin_utils.study_hosts import StudyHosts, host_of
 from ansible_collections.preheat.fleet.plugins.plugin_utils.sweep_owner import FileLock
 
 with contextlib.suppress(ImportError):  # named by sweep_plan before anything starts
@@ -48,6 +51,7 @@ class SweepStudy:
         self._held: dict[int, FileLock] = {}  # by the number in the study: what this slot works on
         pruner = sweep_search.pruner_of(self._search)
         self.study = optuna.load_study(study_name=self._folder.name, storage=self._storage, pruner=pruner)
+        self._hosts = StudyHosts(self.study, self._plan)
 
     def claim(self, slot: str) -> dict[str, Any] | None:
         """The next point, now this slot's; None if none waits and none is to be asked for.
@@ -56,15 +60,23 @@ class SweepStudy:
         """
         with FileLock(self._folder / "claim.lock"):
             sweep_owner.check_owned(self._folder, self._controller_pid)
-            if self._stopped():
+            if self._hosts.is_aside(slot) or self._stopped():
                 return None
             waiting = self._trials(TrialState.WAITING)
             baseline = next((t for t in waiting if t.user_attrs["point"].get("kind") == "baseline"), None)
             if baseline is None and (control := self._control(slot)):
                 return control
             if waiting:
-                return self._take(baseline or waiting[0], slot)
+                return self._take(baseline or self._next(waiting, slot), slot)
             return self._ask(slot) if self._search["sampler"] in sweep_search.ADAPTIVE else None
+
+    def is_over(self, slot: str) -> bool:
+        """Whether the slot, which has just got no trial, will not get one either once others have ended theirs."""
+        with FileLock(self._folder / "claim.lock"):
+            if self._hosts.is_aside(slot):
+                return True
+            # What came back since the claim counts as well.
+            return not self._running() and (self._stopped() or not self._trials(TrialState.WAITING))
 
     def running(self) -> int:
         """Trials that a living slot works on.
@@ -72,7 +84,10 @@ class SweepStudy:
         A slot that broke off may not have been able to tell, as when the disk is full: its claim is held by nobody.
         """
         with FileLock(self._folder / "claim.lock"):
-            return sum(self._is_held(trial) for trial in self._trials(TrialState.RUNNING))
+            return self._running()
+
+    def _running(self) -> int:
+        return sum(self._is_held(trial) for trial in self._trials(TrialState.RUNNING))
 
     def _is_held(self, trial: FrozenTrial) -> bool:
         point = trial.user_attrs.get("point")
@@ -103,18 +118,61 @@ class SweepStudy:
         for name, amount in told["constraints"].items():
             trial.set_constraint(name, amount)
         trial.set_user_attr("score", scoring.score_of(record))
+        trial.set_user_attr("failure", study_hosts.failure_of(record))
         self._tell(claim, told["values"], state=told["state"])
 
-    def requeue(self, claim: dict[str, Any]) -> bool:
-        """Give a claimed point back after its host was lost; False once it has had all its attempts."""
-        if claim["attempt"] >= MAX_ATTEMPTS or claim.get("kind") == "control":  # which belongs to its host
+    def requeue(self, claim: dict[str, Any], failure: str | None = "host_lost") -> bool:
+        """Give a claimed point back after its host failed; False once it has had all its attempts."""
+        if not _may_go_back(claim):
             return False
         trial = next(t for t in self._trials(TrialState.RUNNING) if t.number == claim["study_number"])
-        self.study.add_trial(
-            study_journal.trial_of(trial.user_attrs["point"], self._plan, attempt=claim["attempt"] + 1)
-        )
+        for name, value in (("failure", failure), ("requeued", True)):
+            self._storage.set_trial_user_attr(trial._trial_id, name, value)
+        self._enqueue_again(trial)
         self._tell(claim, state=TrialState.FAIL)
         return True
+
+    def _enqueue_again(self, trial: FrozenTrial) -> None:
+        point, attempt = trial.user_attrs["point"], trial.user_attrs["attempt"]
+        self.study.add_trial(study_journal.trial_of(point, self._plan, attempt=attempt + 1))
+
+    def set_aside(self, slot: str, claim: dict[str, Any] | None = None, record: dict[str, Any] | None = None) -> str:
+        """Why the host takes no more trials after the slot's last one; empty while it goes on.
+
+        ``claim`` and ``record`` of a trial that ended are told here then, instead of by ``finish``; without them the
+        last one went back already. All that failed by the host's fault go back into the queue, for other hosts, and
+        their records are put aside. What crashed has told the sampler that its parameters are to blame; the next run's
+        journal does not.
+        """
+        host = host_of(slot)
+        with FileLock(self._folder / "claim.lock"):
+            trials = study_hosts.ended(self._launched())
+            ended = [study_hosts.as_ended(trial) for trial in trials]
+            if claim and record:
+                ended.append(sweep_hosts.Ended(claim["study_number"], host, study_hosts.failure_of(record)))
+            row = self._hosts.to_blame(host, ended)
+            if not row:
+                return ""
+            if not self._hosts.is_aside(slot):
+                aside = self._hosts.set_aside(host, row)
+                self._note(set_aside=[{"host": name, "reason": reason} for name, reason in aside.items()])
+            to_blame = {one.number for one in row}
+            for trial in trials:
+                attempt = {**trial.user_attrs["point"], "attempt": trial.user_attrs["attempt"]}
+                if trial.number in to_blame and "requeued" not in trial.user_attrs and _may_go_back(attempt):
+                    records.withdraw_trial(self._folder, attempt["number"], attempt["attempt"])
+                    self._enqueue_again(trial)
+            if claim and record:
+                if _may_go_back(claim):
+                    records.withdraw_trial(self._folder, claim["number"], claim["attempt"])
+                    self.requeue(claim, row[-1].failure)
+                else:
+                    self.finish(claim, record)
+            return self._hosts.aside()[host]
+
+    def leave(self, slot: str, reason: str) -> None:
+        """Say that a slot broke off, so that nothing is left to it."""
+        self._hosts.leave(slot, reason)
 
     def abandon(self, claim: dict[str, Any]) -> None:
         """Tell the study that no record will come, so that no slot waits for one; the next run tries again."""
@@ -130,6 +188,16 @@ class SweepStudy:
     def _launched(self) -> list[FrozenTrial]:
         """All that have a point and a number: what waits, runs, and has ended. One entry for each attempt."""
         return [trial for trial in self.study.get_trials(deepcopy=False) if "point" in trial.user_attrs]
+
+    def _next(self, waiting: list[FrozenTrial], slot: str) -> FrozenTrial:
+        """Of waiting trials what a user asked for, in order; of the search what finds the most warm on the slot's host.
+
+        A search that may end early goes by the order of its points, so that what it leaves out is left to no host.
+        """
+        early = self._search.get("patience") or self._search.get("timeout_seconds")
+        if early or waiting[0].user_attrs["point"].get("kind", "search") != "search":
+            return waiting[0]
+        return self._hosts.warmest(waiting, self._launched(), slot)
 
     def _take(self, trial: FrozenTrial, slot: str) -> dict[str, Any]:
         self._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
@@ -168,8 +236,12 @@ class SweepStudy:
 
     def _say_stopped(self, reason: str) -> None:
         """For the report: nothing is left over where the search was ended on purpose."""
-        self._plan["stopped"] = reason
-        records.write_durably(self._folder / "sweep.json", json.dumps(self._plan, indent=1) + "\n")
+        self._note(stopped=reason)
+
+    def _note(self, **facts: Any) -> None:
+        """Add to the plan on disk what the report should say; other slots do so, too, each under the lock."""
+        file = self._folder / "sweep.json"
+        records.write_durably(file, json.dumps(json.loads(file.read_text()) | facts, indent=1) + "\n")
 
     def _since_best(self) -> int:
         """How many trials, by their numbers, have ended since the best one; controls are none of the search."""
@@ -196,11 +268,11 @@ class SweepStudy:
         every, baseline = self._search.get("control_every") or 0, self._plan.get("baseline")
         if not every or not baseline:
             return None
-        host = _host(slot)
+        host = host_of(slot)
         kinds = [
             trial.user_attrs["point"].get("kind")
             for trial in sorted(self._launched(), key=lambda trial: trial.user_attrs.get("begun", 0.0))
-            if _host(trial.user_attrs.get("slot")) == host
+            if host_of(trial.user_attrs.get("slot")) == host
         ]
         measured = [index for index, kind in enumerate(kinds) if kind in ("baseline", "control")]
         if measured and len(kinds) - 1 - measured[-1] < every:
@@ -262,5 +334,6 @@ class SweepStudy:
         return sum("infeasible" in trial.user_attrs for trial in self._launched())
 
 
-def _host(slot: str | None) -> str:
-    return (slot or "").rpartition("/")[0]
+def _may_go_back(claim: dict[str, Any]) -> bool:
+    """Not without end, and no control, which belongs to its host."""
+    return claim["attempt"] < MAX_ATTEMPTS and claim.get("kind") != "control"

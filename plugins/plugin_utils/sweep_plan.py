@@ -101,6 +101,9 @@ def check_sweep(sweep: dict[str, Any]) -> list[Problem]:
         found.append(
             problem("sweep_name", sweep["name"], "cannot be a folder's name.", "Use letters, digits, '.', '_', '-'.")
         )
+    if sweep["host_failures_max"] < 0:
+        value, remedy = sweep["host_failures_max"], "Give a whole number; 0 sets no host aside."
+        found.append(problem("sweep_host_failures_max", value, "is below 0.", remedy))
     workloads = check_workloads(sweep["workloads"])
     found += workloads
     objective, slo = check_objective(sweep["objective"]), check_slo(sweep["slo"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 
 import pytest
@@ -172,16 +173,21 @@ def test_an_unforeseen_error_fails_its_trial_and_no_other(work, plan, trouble):
     assert host.containers == []
 
 
-def test_a_record_that_cannot_be_written_stops_the_slot_but_leaves_no_container_and_no_claim(work, plan, monkeypatch):
-    def full(*_args):
-        raise OSError("No space left on device")
+@pytest.mark.parametrize("journal_too", [False, True])
+def test_a_full_disk_stops_the_slot_but_leaves_no_container_and_no_claim(work, plan, monkeypatch, journal_too):
+    def full(*_args, **_kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     host = Host()
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+    with monkeypatch.context() as patch, pytest.raises(AnsibleActionFail, match=r"h/0: .* No space left.* Make room"):
         patch.setattr(records, "write_trial", full)
+        if journal_too:
+            patch.setattr(study.SweepStudy, "abandon", full)
         work(host)
     assert host.containers == []
-    assert counts(plan) == {"waiting": 1, "fail": 1}, "other slots would wait for a claim for ever"
+    found = counts(plan)
+    assert found == {"waiting": 1, "running": 1} if journal_too else {"waiting": 1, "fail": 1}
+    assert study.SweepStudy(plan["sweep_dir"]).running() == 0, "other slots would wait for a claim for ever"
 
 
 LOST = AnsibleConnectionFailure("no route to host")
@@ -248,6 +254,23 @@ def test_an_engine_that_does_not_come_back_costs_no_trial(work, plan, monkeypatc
     with pytest.raises(AnsibleActionFail, match="what earlier trials left could not be removed"):
         work(Host({("sglang_server_absent", 1): failure("engine_unreachable")}))
     assert counts(plan) == {"waiting": 2}
+
+
+def test_a_slot_of_a_host_that_is_set_aside_ends_well_and_leaves_its_trials_to_others(work, plan, capsys):
+    file = records.trials_dir(plan["sweep_dir"]).parent / "sweep.json"
+    slots = [{"name": name, "members": []} for name in ("h/0", "other/0")]
+    file.write_text(json.dumps({**plan, "host_failures_max": 1, "slots": slots}))
+    result = work(Host({("hf_model", 1): {"failed": True, "msg": "Input/output error"}}))
+    assert result["trials"] == [{"number": 0, "status": "failed"}]
+    assert recorded(plan) == {}
+    assert counts(plan) == {"waiting": 2, "fail": 1}
+    assert "h takes no more trials: failures in a row there: module_failed" in capsys.readouterr().err
+
+
+def test_a_slot_that_breaks_off_says_so(work, plan):
+    with pytest.raises(AnsibleConnectionFailure):
+        work(Host({("hf_model", 1): LOST}))
+    assert study.SweepStudy(plan["sweep_dir"]).study.user_attrs["left/h/0"] == str(LOST)
 
 
 def test_modules_run_with_the_virtual_environments_python(work):

@@ -164,6 +164,14 @@ def test_the_summary_names_ties_and_what_is_left():
     assert lines[2].endswith("tied with 1")
 
 
+def test_the_summary_names_hosts_that_were_set_aside_and_unequal_gpus():
+    aside = [{"host": "gpu1", "reason": "failures in a row there: host_lost x 3"}]
+    plan = synthetic.plan(set_aside=aside, unequal_gpus="have unequal GPUs (A: gpu1; B: gpu2).")
+    lines = sweep_report.summary(report_model.build(plan, [synthetic.trial(0)]), "r.html")
+    assert "host gpu1 was set aside: failures in a row there: host_lost x 3" in lines
+    assert "trials are ranked across hosts that have unequal GPUs (A: gpu1; B: gpu2)." in lines
+
+
 def test_the_documentation_names_the_same_options():
     import yaml
 

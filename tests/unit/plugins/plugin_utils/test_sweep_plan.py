@@ -48,6 +48,7 @@ def test_a_library_that_the_controller_lacks_is_a_problem(monkeypatch):
     [
         ({"sweep_name": None}, "sweep_name", "is missing"),
         ({"sweep_name": "a/b"}, "sweep_name", "folder"),
+        ({"sweep_host_failures_max": -1}, "sweep_host_failures_max", "below 0"),
         ({"sweep_model": {"revision": "main"}}, "sweep_model", "repo_id"),
         ({"sweep_model": {"repo_id": "o/m", "revisoin": "x"}}, "sweep_model", "revisoin"),
         ({"sweep_server": {"bsae": {}}}, "sweep_server", "bsae"),
