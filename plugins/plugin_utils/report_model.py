@@ -53,6 +53,7 @@ def build(
         "trials_left": trials_left(plan, trials),
         "stopped": plan.get("stopped"),
         "set_aside": plan.get("set_aside") or [],
+        "broke_off": plan.get("broke_off") or [],
         "unequal_gpus": plan.get("unequal_gpus"),
         "best": best_of(plan, ranking, trials, objective),
         "ranking": [{key: item[key] for key in ("rank", "number", "value", "score", "tied_with")} for item in ranking],
@@ -73,6 +74,7 @@ def warnings(model: Mapping[str, Any]) -> list[str]:
     """What a reader must know before trusting the ranking, in a line each."""
     lines = sweep_statistics.lines(model["statistics"])
     lines += [f"host {one['host']} was set aside: {one['reason']}" for one in model["set_aside"]]
+    lines += [f"slot {one['slot']} broke off: {one['reason']}" for one in model["broke_off"]]
     if model["unequal_gpus"]:
         lines.append(f"trials are ranked across hosts that {model['unequal_gpus']}")
     return lines

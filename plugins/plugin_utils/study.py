@@ -171,8 +171,10 @@ class SweepStudy:
             return self._hosts.aside()[host]
 
     def leave(self, slot: str, reason: str) -> None:
-        """Say that a slot broke off, so that nothing is left to it."""
-        self._hosts.leave(slot, reason)
+        """Say that a slot broke off, so that nothing is left to it, and the report names it."""
+        self._hosts.leave(slot, " ".join(reason.split()))
+        with FileLock(self._folder / "claim.lock"):
+            self._note(broke_off=[{"slot": name, "reason": why} for name, why in self._hosts.left().items()])
 
     def abandon(self, claim: dict[str, Any]) -> None:
         """Tell the study that no record will come, so that no slot waits for one; the next run tries again."""

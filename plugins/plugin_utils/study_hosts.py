@@ -42,10 +42,15 @@ class StudyHosts:
         """A slot broke off: nothing can be left to it."""
         self._study.set_user_attr(f"left/{slot}", reason)
 
+    def left(self) -> dict[str, str]:
+        """Slots that broke off, with the reasons."""
+        known = self._study.user_attrs
+        return {name.removeprefix("left/"): known[name] for name in sorted(known) if name.startswith("left/")}
+
     def others(self, host: str) -> set[str]:
         """The other hosts that still take trials."""
-        known = self._study.user_attrs
-        slots = [slot["name"] for slot in self._plan.get("slots") or [] if f"left/{slot['name']}" not in known]
+        left = self.left()
+        slots = [slot["name"] for slot in self._plan.get("slots") or [] if slot["name"] not in left]
         return {host_of(slot) for slot in slots} - {host, *self.aside()}
 
     def to_blame(self, host: str, ended: Sequence[Ended]) -> list[Ended]:

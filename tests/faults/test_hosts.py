@@ -82,3 +82,4 @@ def test_a_host_that_dies_for_good(fleet, sweep):
     assert list(records) == list(range(12)), run.output()
     assert records[lost]["slot"]["members"][0]["host"] != VICTIM
     assert f"{VICTIM}/0 trial {lost} (12 in all): the host was lost" in run.output()
+    assert f"slot {VICTIM}/0 broke off: " in run.output(), "the summary says what is lost"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+from pathlib import Path
 
 import pytest
 from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
@@ -199,6 +200,8 @@ def test_a_trial_whose_host_is_lost_goes_back_into_the_queue(work, plan, step):
         work(Host({(step, 1): LOST}))
     assert recorded(plan) == {}
     assert counts(plan) == {"waiting": 2, "fail": 1}
+    kept = json.loads((Path(plan["sweep_dir"]) / "sweep.json").read_text())
+    assert kept["broke_off"] == [{"slot": "h/0", "reason": "no route to host"}]
     assert [trial["status"] for trial in work(Host())["trials"]] == ["complete", "complete"]
     assert recorded(plan)[0]["attempt"] == 2
 

@@ -164,6 +164,12 @@ def test_the_summary_names_ties_and_what_is_left():
     assert lines[2].endswith("tied with 1")
 
 
+def test_the_summary_names_slots_that_broke_off():
+    plan = synthetic.plan(broke_off=[{"slot": "gpu3/0", "reason": "no route to host"}])
+    lines = sweep_report.summary(report_model.build(plan, [synthetic.trial(0)]), "r.html")
+    assert "slot gpu3/0 broke off: no route to host" in lines
+
+
 def test_the_summary_names_hosts_that_were_set_aside_and_unequal_gpus():
     aside = [{"host": "gpu1", "reason": "failures in a row there: host_lost x 3"}]
     plan = synthetic.plan(set_aside=aside, unequal_gpus="have unequal GPUs (A: gpu1; B: gpu2).")
