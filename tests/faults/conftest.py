@@ -5,21 +5,14 @@ from __future__ import annotations
 import subprocess
 
 import pytest
-from lab_fleet import ROOT, SPARE_HOSTS, Fleet
-from sweep_under_faults import SweepUnderFaults
-
-
-def lab_up(hosts: int) -> None:
-    done = subprocess.run(
-        ["env", f"LAB_HOSTS={hosts}", "tests/lab/lab.sh", "up"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+from lab_fleet import SPARE_HOSTS, Fleet
+from sweep_under_faults import SweepUnderFaults, lab_up
 
 
 @pytest.fixture(scope="session")
 def fleet():
     """The three hosts; afterwards the two that `make lab` leaves."""
-    lab_up(3)
+    lab_up()
     yield Fleet()
     for host in SPARE_HOSTS:
         subprocess.run(["docker", "rm", "-f", f"preheat-lab-{host}"], capture_output=True, check=True)

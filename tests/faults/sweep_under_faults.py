@@ -18,6 +18,13 @@ LAB_SWEEP = yaml.safe_load((ROOT / "tests/lab/sweep.yml").read_text())
 PATIENCE_SECONDS = 300
 
 
+def lab_up() -> None:
+    """Bring up what is missing of the three hosts."""
+    command = ["env", f"LAB_HOSTS={len(ALL_HOSTS)}", "tests/lab/lab.sh", "up"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 class Run:
     """One run of tune.yml, in a session of its own."""
 

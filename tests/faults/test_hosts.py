@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 
 import pytest
+from sweep_under_faults import lab_up
 
 VICTIM = "gpu3"
 
@@ -72,14 +73,19 @@ def test_an_engine_that_is_restarted(fleet, sweep):
     assert under_test.run().begun() == []
 
 
-def test_a_host_that_dies_for_good(fleet, sweep):
+def test_a_host_that_dies_for_good_and_one_in_its_place(fleet, sweep):
     under_test = sweep(trials=12, benchmark_seconds=3.0)
     run = under_test.start()
     lost = in_mid_trial(run)
     subprocess.run(["docker", "kill", f"preheat-lab-{VICTIM}"], capture_output=True, check=True)
-    run.ended()
-    records = under_test.records()
+    try:
+        run.ended()
+    finally:
+        lab_up()  # the same disks in a new container
+    kept, records = under_test.texts(), under_test.records()
     assert list(records) == list(range(12)), run.output()
     assert records[lost]["slot"]["members"][0]["host"] != VICTIM
     assert f"{VICTIM}/0 trial {lost} (12 in all): the host was lost" in run.output()
     assert f"slot {VICTIM}/0 broke off: " in run.output(), "the summary says what is lost"
+    assert under_test.run().begun() == []
+    under_test.check_whole(fleet, kept)
