@@ -4,7 +4,7 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHON
 
-.PHONY: help demo test test-faults lint sanity docs unit integration browser molecule test-full lab lab-down bench bench-saving bench-report bench-noop bench-launch bench-warm clean
+.PHONY: help demo test test-faults lint sanity docs unit integration browser molecule test-full lab lab-down bench bench-saving bench-report bench-sweep bench-noop bench-launch bench-warm clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ bench-noop: lab ## warm.yml and tune.yml where nothing is to do, up to 500 hosts
 
 bench-launch: lab ## time to ready by rung of the cache, beside a bare docker run
 	python bench/launch.py
+
+bench-sweep: venv ## slots kept busy, TPE beside the grid, overhead per trial (on the lab, where it is up)
+	python bench/sweep.py
 
 bench-warm: venv ## a fleet gets warm: the swarm beside its alternatives, and with faults (root)
 	python bench/warm.py
