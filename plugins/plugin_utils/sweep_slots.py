@@ -101,9 +101,10 @@ def spread(group: Sequence[Mapping[str, Any]], topology: Mapping[str, Any]) -> f
 
 def _near_first(group: Sequence[dict[str, Any]], topology: Mapping[str, Any]) -> list[dict[str, Any]]:
     pairs = list(itertools.combinations(group, 2))
-    ordered = list(group)
-    if pairs:
-        ordered = list(min(pairs, key=lambda pair: distance(pair[0], pair[1], topology)))
+    if not pairs:
+        return list(group)
+    nearest = min(pairs, key=lambda pair: distance(pair[0], pair[1], topology))
+    ordered = list(nearest)
     while len(ordered) < len(group):
         rest = [gpu for gpu in group if gpu not in ordered]
         ordered.append(min(rest, key=lambda gpu: sum(distance(gpu, other, topology) for other in ordered)))
