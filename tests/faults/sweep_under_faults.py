@@ -8,7 +8,9 @@ import re
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import yaml
 from lab_fleet import HOSTS, ROOT, SPARE_HOSTS, Fleet
@@ -40,14 +42,18 @@ class Run:
     def output(self) -> str:
         return self.log.read_text(errors="replace")
 
-    def wait_for(self, pattern: str) -> re.Match[str]:
-        """Until the run has said something that matches."""
+    def wait_until(self, holds: Callable[[], Any], what: str) -> Any:
+        """Until it holds; returns what made it hold."""
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while not (found := re.search(pattern, self.output(), re.MULTILINE)):
-            assert self.process.poll() is None, f"it ended without {pattern!r}:\n{self.output()}"
-            assert time.monotonic() < deadline, f"it does not come to {pattern!r}:\n{self.output()}"
+        while not (found := holds()):
+            assert self.process.poll() is None, f"it ended without {what}:\n{self.output()}"
+            assert time.monotonic() < deadline, f"it does not come to {what}:\n{self.output()}"
             time.sleep(0.05)
         return found
+
+    def wait_for(self, pattern: str) -> re.Match[str]:
+        """Until the run has said something that matches."""
+        return self.wait_until(lambda: re.search(pattern, self.output(), re.MULTILINE), repr(pattern))
 
     def ended(self) -> int:
         try:
