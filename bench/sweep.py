@@ -6,9 +6,10 @@
 Three parts, the first two on the real study, claims and samplers with a simulated clock (nothing is launched):
 
 1. Slots of unequal speed claim trials of unequal length until none is left: the time until the last one has ended
-   over the least that any order could take. Simulated are the clock, the lengths (log-normal, sigma 0.25) and the speeds (0.7
-   to 1.4 of the mean, evenly). Slots claim in the order of the points and know no lengths, so what is lost is the end,
-   when some slots have nothing to claim: about one trial of the slowest slot. More trials for each slot make it less.
+   over the least that any order could take. Simulated are the clock, the lengths (log-normal, sigma 0.25) and the
+   speeds (0.7 to 1.4 of the mean, evenly). Slots claim in the order of the points and know no lengths, so what is lost
+   is the end, when some slots have nothing to claim: about one trial of the slowest slot. More trials for each slot
+   make it less.
 2. TPE, with the settings that preheat gives it and several slots at once, on a grid of 288 points with an invented
    response surface (`tokens_per_second`; noise of 1 %; some points run out of memory): how many trials are launched
    until the best one measured is truly within 2 % of the grid's best, as a share of the grid.

@@ -9,7 +9,13 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.preheat.fleet.plugins.plugin_utils import memory_fit, sweep_search, sweep_slots, sweep_space
+from ansible_collections.preheat.fleet.plugins.plugin_utils import (
+    memory_fit,
+    sweep_forecast,
+    sweep_search,
+    sweep_slots,
+    sweep_space,
+)
 from ansible_collections.preheat.fleet.plugins.plugin_utils.problems import (
     Problem,
     format_problems,
@@ -19,7 +25,7 @@ from ansible_collections.preheat.fleet.plugins.plugin_utils.problems import (
 
 
 class ActionModule(ActionBase):
-    """Fails with every problem, or returns the plan with its points and slots."""
+    """Fails with every problem, or returns the plan with its points and slots, and says what it will cost."""
 
     TRANSFERS_FILES = False
 
@@ -62,7 +68,12 @@ class ActionModule(ActionBase):
                 problems.append(problem("forks", forks, f"are too few for {len(plan['slots'])} slots.", remedy))
         if problems:
             return {"failed": True, "msg": format_problems(problems)}
-        return {"changed": False, "plan": plan}
+        if not plan:
+            return {"changed": False, "plan": plan}
+        forecast = sweep_forecast.forecast(plan, *sweep_forecast.past_trials(plan))
+        for line in sweep_forecast.lines(plan["name"], forecast):
+            self._display.display(line)
+        return {"changed": False, "plan": plan, "forecast": forecast}
 
     @staticmethod
     def _place(

@@ -12,7 +12,7 @@ short_description: Judge what the plan and the hosts reported
 version_added: 0.1.0
 description:
   - Fails with all problems of all hosts in one message, before anything is downloaded or launched.
-  - Otherwise puts points and slots into the plan.
+  - Otherwise puts points and slots into the plan, and prints what the sweep will cost.
 author:
   - The preheat maintainers (@preheat)
 extends_documentation_fragment:
@@ -68,4 +68,23 @@ plan:
   returned: success
   type: dict
   sample: {launches: 4, slot_gpus: 1}
+forecast:
+  description:
+    - What the sweep will cost. Hours are those of the launches that are left, by past trials of the sweep, or of
+      another one of the same model in the folder of results, or else by what C(assumptions) says.
+  returned: success, with a plan
+  type: dict
+  sample:
+    points: 4
+    launches: 4
+    recorded: 0
+    workloads: 2
+    workload_points: 3
+    slots: 2
+    hosts: 2
+    infeasible: {}
+    hours: 0.2
+    cache_saves_hours: 0.1
+    sharing_saves_hours: 0.05
+    assumptions: []
 """

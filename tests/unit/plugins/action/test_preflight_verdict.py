@@ -31,6 +31,10 @@ def plan(most=1, search=None, **server):
         "search": coerced["sweep_search"],
         "server": {"base": {}, "space": {"a": [1, 2]}, **server},
         "gpus_most": most,
+        "sweep_dir": "/nonexistent/s",
+        "model": {"repo_id": "a/b"},
+        "workloads": [{"name": "chat", "input_tokens": 8, "output_tokens": 8}],
+        "workload_points": [{"name": "chat"}],
     }
 
 
@@ -55,6 +59,13 @@ def test_points_and_slots(judge):
     assert [slot["name"] for slot in verdict["slots"]] == ["gpu1/0", "gpu1/1", "gpu2/0"]
     assert [gpu["index"] for gpu in verdict["slots"][1]["members"][0]["gpus"]] == [1]
     assert (verdict["launches"], len(verdict["feasible"]), verdict["infeasible"]) == (2, 2, [])
+
+
+def test_what_the_sweep_will_cost_is_said(judge, capsys):
+    wanted = plan(where=["a < 2"])
+    forecast = judge({"gpu1": report(found=gpus(1))}, plan=wanted)["forecast"]
+    assert (forecast["launches"], forecast["infeasible"]) == (1, {"where: a < 2": 1})
+    assert "sweep s: 2 points known, 1 launches" in capsys.readouterr().out
 
 
 def test_a_broken_gpu_is_in_no_slot(judge):
