@@ -116,7 +116,7 @@ def _measured(
 def _assumed(plan: Mapping[str, Any], notes: list[str]) -> savings.Spans:
     rate = report_savings.DEFAULTS["hub_mb_per_second"]
     fetch = (plan.get("bytes_total") or 0) / 1e6 / rate
-    points = len(plan["workload_points"]) / max(1, len(plan["workloads"]))
+    points = len(plan["workload_points"]) / len(plan["workloads"])
     notes.append(
         f"Assumed, as no trial of this model was recorded: fetching {fetch:.0f} s ({rate:g} MB/s), a first launch"
         f" {ASSUMED_COLD_SECONDS:g} s, a later one {ASSUMED_WARM_SECONDS:g} s, a workload point"
