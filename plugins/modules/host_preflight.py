@@ -141,7 +141,8 @@ options:
   variable_names:
     description:
       - What to call O(docker_host), O(cache_dir), O(budget_bytes), O(root_dir), O(venv), O(gpus_needed),
-        O(gpu_memory_needed_bytes), O(gpu_access), C(docker_root_dir), C(python) and C(clock) in problems, so that people find what they set.
+        O(gpu_memory_needed_bytes), O(gpu_access), C(docker_root_dir), C(python) and C(clock) in problems, so that
+        people find what they set.
     type: dict
     default: {}
 extends_documentation_fragment:

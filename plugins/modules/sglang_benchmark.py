@@ -11,8 +11,9 @@ short_description: Measure a running SGLang server with its own bench_serving
 description:
   - Runs SGLang's C(bench_serving) inside the container of a running server, against that server, and returns request
     counts and metrics in seconds and tokens per second.
-  - The first run in a container imports the benchmark once for all runs; each is a fork of that process and begins within
-    a fraction of a second. The process ends after two minutes without a run. Where it cannot be, each run is a process.
+  - The first run in a container imports the benchmark once for all runs; each is a fork of that process and begins
+    within a fraction of a second. The process ends after two minutes without a run. Where it cannot be, each run is a
+    process of its own.
   - The radix cache is flushed before the run and again after the warm-up, so that a repeated seed is measured cold.
   - Requests that failed are counted, never dropped. An answer that broke off counts as failed although
     C(bench_serving) calls it completed.

@@ -149,7 +149,11 @@ def test_a_random_search_is_drawn_beforehand(judge):
 
 def test_points_that_cannot_fit_are_infeasible_with_the_arithmetic(judge):
     shape = {"weight_scale": 1.0, "quantised": False, "kv_values_per_token": 0, "kv_heads": 1, "kv_bytes": 2}
-    known = {"files": [{"path": "model.safetensors", "size": 141 * 10**9}], "model_shape": shape, "workloads": [{"name": "chat", "input_tokens": 1, "output_tokens": 1}]}
+    known = {
+        "files": [{"path": "model.safetensors", "size": 141 * 10**9}],
+        "model_shape": shape,
+        "workloads": [{"name": "chat", "input_tokens": 1, "output_tokens": 1}],
+    }
     found = [{**gpu, "memory_total_bytes": 80 * 10**9} for gpu in gpus(2)]
     verdict = judge({"gpu1": report(found=found)}, plan=plan(most=2, space={"tp_size": [1, 2]}) | known)["plan"]
     assert [point["params"] for point in verdict["feasible"]] == [{"tp_size": 2}]
