@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: engine_image
 short_description: An image in a host's Docker engine, by tag or digest
-version_added: "0.2.0"
+version_added: "0.1.0"
 description:
   - Holds an image in the engine, from its registry, from an OCI image layout on the host or from an archive of
     C(docker save). An image that is there already costs one question to the engine and asks no registry.

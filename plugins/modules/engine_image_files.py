@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: engine_image_files
 short_description: The files of an image from its registry into a folder; called by engine_image_swarm
-version_added: "0.2.0"
+version_added: "0.1.0"
 description:
   - Fetches the manifests, the configuration and the layers of an image for the engine's platform, as the registry keeps
     them (compressed), and names each by its sha256 once its bytes are right. What is there already is not fetched, and

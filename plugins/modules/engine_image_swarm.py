@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: engine_image_swarm
 short_description: An image in the engines of all hosts of the play, with one read of its registry
-version_added: "0.2.0"
+version_added: "0.1.0"
 description:
   - Of the hosts that lack the image, one fetches its files from the registry; the others get them from each other, by
     the same private swarm that carries models (M(preheat.fleet.hf_swarm)). Every host's engine then takes the image

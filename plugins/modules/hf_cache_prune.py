@@ -22,7 +22,7 @@ description:
     and removal (reading through a read-only mount does not), or the end of preheat's last container with it.
   - Only models are counted and removed, no data sets. With huggingface_hub 2, blobs that repos share are removed with
     the last repo that refers to them.
-version_added: "0.3.0"
+version_added: "0.1.0"
 author:
   - The preheat maintainers (@preheat)
 extends_documentation_fragment:

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: hf_swarm
 short_description: Hold a snapshot of a Hugging Face Hub repo on many hosts, read from the Hub once
-version_added: "0.2.0"
+version_added: "0.1.0"
 description:
   - Makes sure that one revision of a repo is in the Hugging Face cache of all hosts of the play, complete and verified,
     as M(preheat.fleet.hf_model) does for each host alone. The Hub is read once for all of them.

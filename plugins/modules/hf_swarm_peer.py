@@ -12,7 +12,7 @@ description:
   - Answers one request of M(preheat.fleet.hf_swarm), which is what to use in a playbook.
   - The first request starts an agent, a process of the user that takes files from the Hub or from peers, checks them
     and shares them; the last ends it. It also ends when nobody has asked it anything for the length of its lease.
-version_added: "0.2.0"
+version_added: "0.1.0"
 author:
   - The preheat maintainers (@preheat)
 requirements:

@@ -14,7 +14,7 @@ description:
   - The file lies in preheat's own folder; in Ansible's folder of facts, which belongs to root, lies a link to it. So
     root is needed once.
   - Facts are good to have and nothing depends on them, so what cannot be written is a notice, never a failure.
-version_added: "0.3.0"
+version_added: "0.1.0"
 author:
   - The preheat maintainers (@preheat)
 attributes:

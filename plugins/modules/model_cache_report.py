@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: model_cache_report
 short_description: One table of what all hosts of a play hold
-version_added: "0.3.0"
+version_added: "0.1.0"
 description:
   - Prints a line for each host and model with its state, the bytes from the Hub and from peers, the time, the rate, and
     how it was verified; then what failed, with the C(--limit) that repeats it. Writes the same as JSON.
