@@ -41,10 +41,10 @@ def test_without_past_trials_every_assumption_is_said(plan):
     found = sweep_forecast.forecast(plan, None, [])
     assert (found["points"], found["launches"], found["slots"], found["hosts"]) == (10, 8, 2, 2)
     assert found["infeasible"] == {"where: x": 2}
-    # Each slot: fetch 100 + cold 90 + 3 x warm 30, and 4 launches x 4 points x 30 s.
-    assert found["hours"] == pytest.approx((190 + 90 + 480) / 3600)
-    assert found["cache_saves_hours"] == pytest.approx(3 * (190 - 30) / 3600)
-    assert found["sharing_saves_hours"] == pytest.approx(4 * 30 / 3600)
+    # Each slot: fetch 100 + cold 130 + 3 x warm 46, and 4 launches x 4 points x 30 s.
+    assert found["hours"] == pytest.approx((230 + 138 + 480) / 3600)
+    assert found["cache_saves_hours"] == pytest.approx(3 * (230 - 46) / 3600)
+    assert found["sharing_saves_hours"] == pytest.approx(4 * 46 / 3600)
     said = "\n".join(sweep_forecast.lines("s", found))
     assert "10 points known, 8 launches (0 recorded, 8 left)" in said
     assert "infeasible: 2 points: where: x" in said
