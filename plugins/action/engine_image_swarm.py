@@ -27,6 +27,7 @@ from ansible_collections.preheat.fleet.plugins.plugin_utils.swarm_worker import 
 
 JOIN_SECONDS = 60  # how long a host that cannot read the registry waits for one that can
 # Errors of the image and not of the host: no other host would have more luck.
+HEAD_START_SECONDS = 1.0
 FINAL_REASONS = ("not_found", "wrong_digest", "bad_name")
 
 ARGUMENTS: dict[str, Any] = {
@@ -122,8 +123,12 @@ class ActionModule(hf_swarm.ActionModule):
     def _agree(self, meet: Rendezvous) -> dict[str, Any]:
         """The image's digest and files, from the first host that could read the registry, which holds them then.
 
-        A host that cannot read it itself waits for one that can, as long as there may be one.
+        A host that cannot read it itself waits for one that can, as long as there may be one. The first of those that
+        lack the image gets a head start: it is the same one in a further run, and has what a killed run had read.
         """
+        wanting = meet.gather("wanting", {}, JOIN_SECONDS)
+        if next(iter(wanting)) != meet.host:
+            time.sleep(HEAD_START_SECONDS)
         try:
             agreed = meet.once("image", self._fetch)
             meet.gather("tried", {}, 0)

@@ -214,7 +214,8 @@ def test_weights_that_no_daemon_can_hold_are_loaded_by_the_server(engine, module
     name = f"{module.name}-weights"
     engine.containers.create(IMAGE, ["sleep", "9"], name=name, labels={"preheat.managed": "true"})
     launched = module.start(weight_cache=name)
-    assert (launched["ready"], launched["cache"]["weights_rung"]) == (True, "page_cache")
+    assert launched["ready"]
+    assert launched["cache"]["weights_rung"] in ("disk", "page_cache")
     assert launched["cache"]["weight_cache"]["used"] is False
     assert "no GPU" in launched["cache"]["weight_cache"]["reason"]
     assert "no GPU" in str(launched["warnings"])
