@@ -26,8 +26,8 @@ from ansible_collections.preheat.fleet.plugins.plugin_utils.swarm_rendezvous imp
 from ansible_collections.preheat.fleet.plugins.plugin_utils.swarm_worker import SwarmError
 
 JOIN_SECONDS = 60  # how long a host that cannot read the registry waits for one that can
-# Errors of the image and not of the host: no other host would have more luck.
 HEAD_START_SECONDS = 1.0
+# Errors of the image and not of the host: no other host would have more luck.
 FINAL_REASONS = ("not_found", "wrong_digest", "bad_name")
 
 ARGUMENTS: dict[str, Any] = {
