@@ -77,6 +77,11 @@ def delay(error: Exception, attempt: int) -> float:
     asked = asked or re.search(r"r=0\s*;\s*t=(\d+)", headers.get("RateLimit") or "")
     if asked:
         return min(float(asked.group(1)), RETRY_AFTER_LIMIT_SECONDS) + random.uniform(0, 1)
+    return backoff(attempt)
+
+
+def backoff(attempt: int) -> float:
+    """Seconds of the wait after an attempt, counted from 0: doubling, and at random, so that hosts come apart."""
     first, last = DELAY_SECONDS
     return min(first * 2**attempt, last) * random.uniform(0.5, 1)
 

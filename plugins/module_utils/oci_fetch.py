@@ -10,18 +10,17 @@ import errno
 import fcntl
 import hashlib
 import os
-import random
 import threading
 import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
+from ansible_collections.preheat.fleet.plugins.module_utils.hf_errors import backoff
 from ansible_collections.preheat.fleet.plugins.module_utils.oci_registry import TIMEOUT_SECONDS, RegistryError, explain
 
 READ_BYTES = 1 << 20
 RETRIES = 5
-DELAY_SECONDS = (1.0, 30.0)  # of the first and of the last waits
 # 401 and 403: of a token or a signed address whose time is over; the next attempt asks for another.
 PASSING_STATUS = (401, 403, 408, 429, 500, 502, 503, 504)
 UNFINISHED = ".fetch.incomplete"
@@ -73,7 +72,7 @@ class Fetch:
                     if attempt == RETRIES or not _may_pass(error):
                         what = f"{file['digest']} of {self._registry.repository}"
                         raise error if _is_local(error) else explain(error, self._registry.endpoint, what) from error
-                    self._sleep(min(DELAY_SECONDS[0] * 2**attempt, DELAY_SECONDS[1]) * random.uniform(0.5, 1))
+                    self._sleep(backoff(attempt))
             os.fsync(target.fileno())
             os.replace(target.name, path)
 

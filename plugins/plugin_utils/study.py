@@ -105,14 +105,14 @@ class SweepStudy:
         name = record["workloads"][-1]["name"]
         if course[-1] is None:
             return f"no point of {name} meets every hard SLO"
-        running = next(t for t in self._trials(TrialState.RUNNING) if t.number == claim["study_number"])
+        running = self._claimed(claim)
         trial = optuna.trial.Trial(self.study, running._trial_id)
         trial.report(course[-1], len(course))
         return f"after {name} it is worse than half of the trials before it" if trial.should_prune() else None
 
     def finish(self, claim: dict[str, Any], record: dict[str, Any]) -> None:
         """Tell the study how a recorded trial ended."""
-        running = next(t for t in self._trials(TrialState.RUNNING) if t.number == claim["study_number"])
+        running = self._claimed(claim)
         told = study_journal.told_of(record, self._plan, taught=bool(running.params))
         trial = optuna.trial.Trial(self.study, running._trial_id)
         for name, amount in told["constraints"].items():
@@ -125,7 +125,7 @@ class SweepStudy:
         """Give a claimed point back after its host failed; False once it has had all its attempts."""
         if not _may_go_back(claim):
             return False
-        trial = next(t for t in self._trials(TrialState.RUNNING) if t.number == claim["study_number"])
+        trial = self._claimed(claim)
         for name, value in (("failure", failure), ("requeued", True)):
             self._storage.set_trial_user_attr(trial._trial_id, name, value)
         self._enqueue_again(trial)
@@ -186,6 +186,9 @@ class SweepStudy:
 
     def _trials(self, state: TrialState) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False, states=(state,))
+
+    def _claimed(self, claim: dict[str, Any]) -> FrozenTrial:
+        return next(t for t in self._trials(TrialState.RUNNING) if t.number == claim["study_number"])
 
     def _launched(self) -> list[FrozenTrial]:
         """All that have a point and a number: what waits, runs, and has ended. One entry for each attempt."""

@@ -10,6 +10,8 @@ import pytest
 
 pytest.importorskip("docker")
 
+from server_params import CONTAINER
+
 from ansible_collections.preheat.fleet.plugins.module_utils import sglang_model, sglang_weight_cache
 from ansible_collections.preheat.fleet.plugins.module_utils.docker_client import DockerClient, LaunchError
 
@@ -34,13 +36,7 @@ def params(engine):
         "gpus": ["GPU-0"],
         "gpu_access": "auto",
         "shm_size_bytes": 64 << 20,
-        "ipc_mode": None,
-        "network_mode": "bridge",
-        "publish_host": "127.0.0.1",
-        "port": 0,
-        "container_port": 30000,
-        "restart_policy": "no",
-        "init": True,
+        **CONTAINER,
         "labels": {},
         "command": ["sh", "-c", f"kill -0 $(cat {READY}) && echo joined; exec sleep 300"],
         "jit_cache_dir": None,

@@ -51,3 +51,26 @@ def serve(tmp_path):
     with ServedHub(tmp_path / "hub") as hub:
         hub.publish(FILES)
         yield hub
+
+
+def hf_model_params(endpoint, cache, /, **given) -> dict:
+    """All parameters of the module hf_model, for REPO."""
+    return {
+        "state": "present",
+        "repo_id": REPO,
+        "revision": None,
+        "cache_dir": str(cache),
+        "allow_patterns": None,
+        "ignore_patterns": None,
+        "allow_pickle": False,
+        "token": None,
+        "endpoint": endpoint,
+        "verify": "size",
+        "max_workers": 4,
+        "retries": 2,
+        "min_free_bytes": 0,
+        "fallback_endpoints": None,
+        "stall_seconds": 10,
+        "seed": None,
+        **given,
+    }

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from server_params import CONTAINER
 
 from ansible_collections.preheat.fleet.plugins.module_utils import sglang_container, sglang_model
 
@@ -14,13 +15,7 @@ PARAMS = {
     "environment": {"NCCL_DEBUG": "INFO", "STORE_SECRET": "s3cret"},
     "gpus": ["0", "GPU-1"],
     "shm_size_bytes": 1024,
-    "ipc_mode": None,
-    "network_mode": "bridge",
-    "publish_host": "127.0.0.1",
-    "port": 0,
-    "container_port": 30000,
-    "restart_policy": "no",
-    "init": True,
+    **CONTAINER,
     "labels": {"team": "x"},
     "command": ["python3", "-m", "sglang.launch_server"],
     "jit_cache_dir": "/cache/jit",

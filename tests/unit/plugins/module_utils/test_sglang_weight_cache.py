@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from server_params import CONTAINER
 
 from ansible_collections.preheat.fleet.plugins.module_utils import (
     sglang_container,
@@ -20,13 +21,7 @@ PARAMS = {
     "gpus": ["GPU-a", "GPU-b"],
     "gpu_access": "auto",
     "shm_size_bytes": 1024,
-    "ipc_mode": None,
-    "network_mode": "bridge",
-    "publish_host": "127.0.0.1",
-    "port": 0,
-    "container_port": 30000,
-    "restart_policy": "no",
-    "init": True,
+    **CONTAINER,
     "labels": {"preheat.slot": "s"},
     "command": ["python3", "-m", "sglang.launch_server"],
     "jit_cache_dir": "/cache/jit",

@@ -19,7 +19,7 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 from lab_hub import serving
-from lab_hub.serving import FILES, REPO, SIZE
+from lab_hub.serving import FILES, REPO, SIZE, hf_model_params
 
 from ansible_collections.preheat.fleet.plugins.module_utils import hf_errors, hf_fetch, hf_snapshot
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_hub import HubClient, HubError
@@ -42,35 +42,15 @@ def cache(tmp_path):
     return tmp_path / "cache"
 
 
-def params(hub, cache, **given) -> dict:
-    return {
-        "state": "present",
-        "repo_id": REPO,
-        "revision": None,
-        "cache_dir": str(cache),
-        "allow_patterns": None,
-        "ignore_patterns": None,
-        "allow_pickle": False,
-        "token": None,
-        "endpoint": hub.endpoint,
-        "verify": "size",
-        "max_workers": 4,
-        "retries": 2,
-        "min_free_bytes": 0,
-        "fallback_endpoints": None,
-        "stall_seconds": 10,
-        "seed": None,
-        **given,
-    }
-
-
 def present(hub, cache, check_mode=False, **given) -> dict:
-    return hf_model.present(params(hub, cache, **given), check_mode)
+    return hf_model.present(hf_model_params(hub.endpoint, cache, **given), check_mode)
 
 
 def start(hub, cache, *, check=False, diff=False, env=None, **given) -> subprocess.Popen:
     """The module as Ansible runs it: a process of its own, with its arguments as JSON."""
-    arguments = {name: value for name, value in params(hub, cache, **given).items() if value is not None}
+    arguments = {
+        name: value for name, value in hf_model_params(hub.endpoint, cache, **given).items() if value is not None
+    }
     process = subprocess.Popen(
         [sys.executable, "-m", MODULE],
         stdin=subprocess.PIPE,
@@ -622,7 +602,11 @@ def test_unprivileged(hub):
             answer = subprocess.run(
                 [SYSTEM_PYTHON, "-c", script],
                 input=json.dumps(
-                    {"ANSIBLE_MODULE_ARGS": {k: v for k, v in params(hub, cache).items() if v is not None}}
+                    {
+                        "ANSIBLE_MODULE_ARGS": {
+                            k: v for k, v in hf_model_params(hub.endpoint, cache).items() if v is not None
+                        }
+                    }
                 ),
                 capture_output=True,
                 text=True,
@@ -686,7 +670,7 @@ def test_pickles_beside_safetensors_are_left(hub, cache):
 
 
 def absent(hub, cache, check_mode=False, **given):
-    return hf_model.absent(params(hub, cache, state="absent", **given), check_mode)
+    return hf_model.absent(hf_model_params(hub.endpoint, cache, state="absent", **given), check_mode)
 
 
 def test_absent_revision_keeps_what_others_use(hub, cache):

@@ -15,7 +15,7 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 from lab_hub import serving
-from lab_hub.serving import FILES, REPO, SIZE
+from lab_hub.serving import FILES, REPO, SIZE, hf_model_params
 
 from ansible_collections.preheat.fleet.plugins.module_utils import hf_errors
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_errors import HubError
@@ -39,12 +39,7 @@ def cache(tmp_path):
 
 
 def present(endpoint, cache, check_mode=False, **given) -> dict:
-    params = {
-        "state": "present", "repo_id": REPO, "revision": None, "cache_dir": str(cache), "allow_patterns": None,
-        "ignore_patterns": None, "allow_pickle": False, "token": None, "endpoint": endpoint, "verify": "size",
-        "max_workers": 4, "retries": 2, "min_free_bytes": 0, "fallback_endpoints": None,
-        "stall_seconds": STALL_SECONDS, "seed": None, **given,
-    }  # fmt: skip
+    params = hf_model_params(endpoint, cache, **{"stall_seconds": STALL_SECONDS, **given})
     return hf_model.present(params, check_mode)
 
 
