@@ -114,7 +114,9 @@ class Bench:
             command = [word.replace("_OFFLINE=1", "_OFFLINE=0") for word in command]
             command[2:2] = ["--env", f"HF_ENDPOINT={ENDPOINT}"]
         port = command[command.index("--publish") + 1].split(":")[1]
-        timed = ["python3", "-", f"{NAME}-bare", "/tmp/bench-launch", "--port", port, "--", *command]
+        # The command names the variables without their values: docker takes these from its own environment.
+        values = [f"{name}={value}" for name, value in SERVER["sglang_server_environment"].items()]
+        timed = ["env", *values, "python3", "-", f"{NAME}-bare", "/tmp/bench-launch", "--port", port, "--", *command]
         script = (ROOT / "tests/gpu_lab/timed_launch.py").read_bytes()
         said = on_host(shlex.join(timed), script)
         on_host(f"docker rm --force {NAME}-bare; rm -rf /tmp/bench-launch")
