@@ -190,7 +190,7 @@ class Differences:
         self.before = {"state": "absent"}
         self.after = dict(spec.config(), state="started")
         if container:
-            self.before = dict(_json_or_empty(labels.get(SPEC_LABEL)), state=_state_of(container))
+            self.before = dict(config_of(container), state=_state_of(container))
         self.config_changed = labels.get(CONFIG_LABEL) != spec.config_hash()
 
     def diff(self):
@@ -205,9 +205,10 @@ class Differences:
         return self.before.get(name) != self.after.get(name)
 
 
-def _json_or_empty(text):
+def config_of(container):
+    """ServerSpec.config() of a container that is there, by its label; empty where that says nothing."""
     try:
-        return json.loads(text or "{}")
+        return json.loads((container["Config"]["Labels"] or {}).get(SPEC_LABEL) or "{}")
     except ValueError:
         return {}
 

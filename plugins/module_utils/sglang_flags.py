@@ -67,3 +67,28 @@ def flag_arguments(parameters):
             # argparse takes a separate value with a leading dash for the next flag.
             arguments += [f"--{flag}={text}"] if text.startswith("-") else ["--" + flag, text]
     return arguments
+
+
+def parameters_of(arguments):
+    """The dictionary that flag_arguments turns into these flags; what stands before the first flag is none.
+
+    A number is told from a text by how it is written. False, None and an empty list leave no trace.
+    """
+    parameters = {}
+    values = []
+    for argument in arguments:
+        if argument.startswith("--"):
+            flag, joined, text = argument[2:].partition("=")
+            values = parameters[flag.replace("-", "_")] = [_value(text)] if joined else []
+        else:
+            values.append(_value(argument))
+    return {name: True if not found else found[0] if len(found) == 1 else found for name, found in parameters.items()}
+
+
+def _value(text):
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    # A commit such as 1e5... must stay what it is.
+    return value if isinstance(value, dict) or (isinstance(value, (int, float)) and str(value) == text) else text

@@ -30,6 +30,12 @@ def reachable_host(publish_host):
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(publish_host, publish_host)
 
 
+def url_of(publish_host, port):
+    """The URL at which the host itself reaches a server."""
+    host = reachable_host(publish_host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
 def free_port(publish_host):
     family = socket.AF_INET6 if ":" in publish_host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listener:

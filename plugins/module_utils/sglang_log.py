@@ -9,6 +9,10 @@ import re
 
 SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY", re.I)
 
+# Names of settings and flags whose value is a secret; token alone would be max_total_tokens.
+_SECRET_SETTING = r"(?:admin_)?api_key|ssl_keyfile_password|hf_token|auth_token|access_token|password|secret"
+_SETTING_NAME = re.compile(rf"(?:.*_)?(?:{_SECRET_SETTING})$", re.I)
+
 _MASK = "********"
 _PATTERNS = (
     (re.compile(r"\bhf_[A-Za-z0-9]{16,}\b"), _MASK),
@@ -16,8 +20,7 @@ _PATTERNS = (
     (re.compile(r"(://)[^/\s:@]+:[^/\s@]+@"), r"\1" + _MASK + "@"),
     (
         re.compile(
-            r"""(['"]?\b(?:(?:admin_)?api_key|ssl_keyfile_password|hf_token|auth_token|access_token|password|secret)"""
-            r"""['"]?\s*[=:]\s*)(?!None\b)('[^']*'|"[^"]*"|[^\s,;)}]+)""",
+            rf"""(['"]?\b(?:{_SECRET_SETTING})['"]?\s*[=:]\s*)(?!None\b)('[^']*'|"[^"]*"|[^\s,;)}}]+)""",
             re.I,
         ),
         r"\1" + _MASK,
@@ -37,6 +40,18 @@ def scrub(text, secrets=()):
     for pattern, replacement in _PATTERNS:
         text = pattern.sub(replacement, text)
     return text
+
+
+def scrub_data(value, secrets=()):
+    """The same for dictionaries and lists: settings that are secret by their name, and all texts."""
+    if isinstance(value, dict):
+        return {
+            name: _MASK if item and _SETTING_NAME.match(str(name)) else scrub_data(item, secrets)
+            for name, item in value.items()
+        }
+    if isinstance(value, list):
+        return [scrub_data(item, secrets) for item in value]
+    return scrub(value, secrets) if isinstance(value, str) else value
 
 
 def tail(text, lines, line_length=1000):

@@ -59,6 +59,15 @@ class ModelSource:
         self.repo_id = repo_id
         self.commit = commit
 
+    def described(self):
+        """What modules return of it."""
+        return {
+            "repo_id": self.repo_id,
+            "commit": self.commit,
+            "path": self.directory,
+            "container_path": self.container_path,
+        }
+
 
 def from_cache(cache_dir, container_cache_dir, repo_id, commit):
     """A snapshot of the Hub cache. The cache is mounted whole: a snapshot's files link to its blobs."""

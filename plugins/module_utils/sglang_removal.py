@@ -45,7 +45,7 @@ def _remove(client, containers, params):
         name = container["Name"].lstrip("/")
         client.stop(container["Id"], params["stop_timeout_seconds"])
         if params["return_log"]:
-            text = sglang_log.scrub(client.logs(container["Id"]), sglang_log.secret_values(_environment(container)))
+            text = sglang_log.scrub(client.logs(container["Id"]), sglang_log.secret_values(environment_of(container)))
             logs.append(text if len(containers) == 1 else f"==> {name} <==\n{text}")
         after = client.container(container["Id"])
         if after:
@@ -58,5 +58,6 @@ def _remove(client, containers, params):
     return result
 
 
-def _environment(container):
+def environment_of(container):
+    """The environment of a container, {name: value}, as the engine's answer to inspect has it."""
     return dict(entry.partition("=")[::2] for entry in container["Config"].get("Env") or [])

@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 import os
 import time
 
@@ -14,6 +12,7 @@ from ansible_collections.preheat.fleet.plugins.module_utils import (
     hf_use,
     sglang_cache_state,
     sglang_container,
+    sglang_endpoints,
     sglang_jit_cache,
     sglang_log,
     sglang_model,
@@ -28,24 +27,16 @@ from ansible_collections.preheat.fleet.plugins.module_utils.docker_client import
     parse_timestamp,
 )
 from ansible_collections.preheat.fleet.plugins.module_utils.sglang_flags import flag_arguments
-from ansible_collections.preheat.fleet.plugins.module_utils.sglang_launch import Launch, reachable_host
+from ansible_collections.preheat.fleet.plugins.module_utils.sglang_launch import Launch, reachable_host, url_of
 from ansible_collections.preheat.fleet.plugins.module_utils.sglang_removal import managed_container
 
 
 def engine_version(host, port):
     """The version that a server says it has; None where it does not say."""
-    for path in ("/server_info", "/get_server_info"):
-        connection = http.client.HTTPConnection(host, port, timeout=10)
-        try:
-            connection.request("GET", path)
-            response = connection.getresponse()
-            if response.status == 200:
-                return json.loads(response.read()).get("version")
-        except (OSError, ValueError, http.client.HTTPException):
-            return None
-        finally:
-            connection.close()
-    return None
+    try:
+        return sglang_endpoints.read_json(host, port, sglang_endpoints.SERVER_INFO, 10).get("version")
+    except sglang_endpoints.NoAnswer:
+        return None
 
 
 class Server:
@@ -97,12 +88,7 @@ class Server:
         self.model = self._model()
         self.image = self._image()
         self.report["docker_version"] = self.client.engine_version()
-        self.report["model"] = {
-            "repo_id": self.model.repo_id,
-            "commit": self.model.commit,
-            "path": self.model.directory,
-            "container_path": self.model.container_path,
-        }
+        self.report["model"] = self.model.described()
         image_id = self.image["Id"] if self.image else "(not on this host)"
         access = self._gpu_access()
         if self.params["jit_cache_dir"]:
@@ -264,7 +250,7 @@ class Server:
             },
             host=spec.publish_host,
             port=port,
-            url=f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}",
+            url=url_of(spec.publish_host, port),
             command=spec.docker_command(port),
             engine_version=engine_version(host, port) if self.report["ready"] else None,
         )

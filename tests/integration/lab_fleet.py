@@ -58,6 +58,16 @@ class Fleet:
             pytest.fail(f"{' '.join(command)} ended with {done.returncode}, not {expect}", pytrace=False)
         return done.stdout
 
+    def module(self, host: str, name: str, **args: object) -> dict:
+        """A module of preheat run on a host by itself, with the Python of the role gpu_host; its result."""
+        python = "ansible_python_interpreter=/opt/preheat/venv/bin/python"
+        command = ["ansible", host, "-i", "tests/lab/inventory", "-m", f"preheat.fleet.{name}"]
+        command += ["-a", json.dumps(args), "-e", python, "--one-line"]
+        env = {**os.environ, "ANSIBLE_NOCOLOR": "1"}
+        done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return json.loads(done.stdout.partition(" => ")[2])
+
     def run(self, host: str, command: str) -> str:
         """A shell command on a host; its output."""
         return self.read(host, command).decode()

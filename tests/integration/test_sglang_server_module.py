@@ -66,6 +66,7 @@ class Module:
             "stop_timeout_seconds": 5,
             "ready_timeout_seconds": 300,
             "environment": {"LIGHT_ENGINE_START_SECONDS": "0.4"},
+            "facts_file": str(tmp_path / "preheat.fact"),
         }
 
     def start(self, **changes):
@@ -74,12 +75,16 @@ class Module:
     def absent(self, **changes):
         return self.run({"state": "absent", "name": self.name, "stop_timeout_seconds": 5, **changes})
 
-    def run(self, args):
+    def info(self, **changes):
+        facts_file = self.defaults["facts_file"]
+        return self.run({"name": self.name, "facts_file": facts_file, **changes}, "sglang_server_info")["servers"]
+
+    def run(self, args, name="sglang_server"):
         check = args.pop("check_mode", False)
         file = self.tmp_path / "args.json"
         args = {key: value for key, value in args.items() if value is not None}
         file.write_text(json.dumps({"ANSIBLE_MODULE_ARGS": {**args, "_ansible_check_mode": check}}))
-        module = "ansible_collections.preheat.fleet.plugins.modules.sglang_server"
+        module = f"ansible_collections.preheat.fleet.plugins.modules.{name}"
         done = subprocess.run(
             [sys.executable, "-m", module, str(file)],
             env={**os.environ, "PYTHONPATH": str(ROOT / ".collections")},
@@ -110,6 +115,20 @@ def status(url, path="/health"):
 
 def names(result):
     return [phase["name"] for phase in result["phases"]]
+
+
+def told_as_launched(module, created):
+    """sglang_server_info says of a server with tp_size 1 what its launch returned."""
+    (told,) = module.info()
+    assert (told["state"], told["ready"], told["notes"]) == ("running", True, [])
+    assert (told["url"], told["engine_version"]) == (created["url"], created["engine_version"])
+    assert (told["id"], told["image_digest"]) == (created["container"]["id"], created["container"]["image_digest"])
+    assert (told["image"], told["model"], told["parameters"]) == (IMAGE, created["model"], {"tp_size": 1})
+    assert told["server_info"]["tp_size"] == 1
+    assert set(told["launch"]["phases"]) == set(names(created))
+    assert told["launch"]["cache"]["weights_rung"] == "page_cache"
+    assert told in module.info(name=None, check_mode=True)
+    assert module.info(name=None, port=created["port"]) == [told]
 
 
 def test_create_again_change_absent_again(engine, module, cache_dir):
@@ -145,6 +164,8 @@ def test_create_again_change_absent_again(engine, module, cache_dir):
     )
     assert not [entry for entry in environment if "TOKEN" in entry]
     assert container.attrs["HostConfig"]["PortBindings"]["30000/tcp"][0]["HostIp"] == "127.0.0.1"
+
+    told_as_launched(module, created)
 
     again = module.start(parameters={"tp_size": 1})
     assert not again["changed"]
@@ -226,6 +247,8 @@ def test_weights_that_no_daemon_can_hold_are_loaded_by_the_server(engine, module
 def test_what_no_longer_serves_is_replaced(engine, module):
     created = module.start()
     engine.containers.get(module.name).kill()
+    (told,) = module.info()
+    assert (told["state"], told["exit_code"], told["health"], told["notes"]) == ("exited", 137, None, [])
     replaced = module.start()
     assert replaced["changed"]
     assert replaced["diff"]["before"] == {"state": "exited"}
@@ -353,6 +376,7 @@ def test_secrets_stay_in_the_container(engine, module):
     result = module.start(environment=environment, return_log=True)
     assert f"STORE_SECRET_KEY={SECRET}" in engine.containers.get(module.name).attrs["Config"]["Env"]
     assert "STORE_SECRET_KEY" in result["container"]["environment"]
+    assert "STORE_SECRET_KEY" in module.info()[0]["environment"]
     # The other values must not be masked either: "1" is in every other text.
     assert "********" not in json.dumps(result)
     labels = engine.containers.get(module.name).labels

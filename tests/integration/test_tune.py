@@ -198,6 +198,13 @@ def test_serving_the_best_is_a_warm_launch_on_the_hosts_cache(first_run, fleet, 
     answer = json.loads(fleet.run("gpu1", f"python3 - <<'END'\n{ASK.format(url=url, body=body)}\nEND"))
     assert answer["usage"]["completion_tokens"] == 4
 
+    (told,) = fleet.module("gpu1", "sglang_server_info")["servers"]
+    assert (told["name"], told["ready"], told["notes"]) == (name, True, [])
+    assert told["model"]["repo_id"] == told["model_info"]["model_path"] == REPO
+    assert told["engine_version"] == told["server_info"]["version"] == "0.5.15"
+    assert "token_capacity" in told["server_info"]["internal_states"][0]["memory_usage"]
+    assert told["launch"]["phases"]["weights_load"] > 0
+
     again = fleet.playbook("serve.yml", *args)
     assert re.search(r"gpu1\s+: ok=\d+\s+changed=0 ", again)
     assert fleet.containers("gpu1") == [name]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.preheat.fleet.plugins.module_utils.sglang_flags import RESERVED, flag_arguments
+from ansible_collections.preheat.fleet.plugins.module_utils.sglang_flags import RESERVED, flag_arguments, parameters_of
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,28 @@ from ansible_collections.preheat.fleet.plugins.module_utils.sglang_flags import 
 )
 def test_flags(parameters, arguments):
     assert flag_arguments(parameters) == arguments
+    assert flag_arguments(parameters_of(["python3", "-m", "sglang.launch_server", *arguments])) == arguments
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parameters"),
+    [
+        (["python3", "-m", "sglang.launch_server"], {}),
+        (["--enable-metrics"], {"enable_metrics": True}),
+        (["--tp-size", "2", "--mem-fraction-static", "0.85"], {"tp_size": 2, "mem_fraction_static": 0.85}),
+        (["--cuda-graph-bs", "1", "2"], {"cuda_graph_bs": [1, 2]}),
+        (["--random-seed=-1", "--chat-template=--x"], {"random_seed": -1, "chat_template": "--x"}),
+        (["--json-model-override-args", '{"a": [2]}'], {"json_model_override_args": {"a": [2]}}),
+        # What only looks like a number, or like another type, stays a text.
+        (["--revision", "1234567890e1"], {"revision": "1234567890e1"}),
+        (
+            ["--a", "0.80", "--b", "true", "--c", "NaN", "--d", "007"],
+            {"a": "0.80", "b": "true", "c": "NaN", "d": "007"},
+        ),
+    ],
+)
+def test_parameters_of_a_command(arguments, parameters):
+    assert parameters_of(arguments) == parameters
 
 
 @pytest.mark.parametrize(

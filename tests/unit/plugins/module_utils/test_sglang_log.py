@@ -36,6 +36,25 @@ def test_scrub_leaves_the_rest(text):
     assert sglang_log.scrub(text) == text
 
 
+def test_scrub_data():
+    data = {
+        "api_key": "sk-1",
+        "admin_api_key": None,
+        "max_total_tokens": 8192,
+        "tokenizer_path": "/models/x",
+        "states": [{"ssl_keyfile_password": "hunter2", "text": "the value is plainly visible"}],
+        "my_hf_token": ["a"],
+    }
+    assert sglang_log.scrub_data(data, ["plainly"]) == {
+        "api_key": "********",
+        "admin_api_key": None,
+        "max_total_tokens": 8192,
+        "tokenizer_path": "/models/x",
+        "states": [{"ssl_keyfile_password": "********", "text": "the value is ******** visible"}],
+        "my_hf_token": "********",
+    }
+
+
 def test_secret_values_are_told_by_name():
     environment = {"S3_SECRET_KEY": "abc", "MY_API_KEY": "def", "EMPTY_TOKEN": "", "OMP_NUM_THREADS": "1", "A_TOKEN": 5}
     assert sorted(sglang_log.secret_values(environment)) == ["5", "abc", "def"]
