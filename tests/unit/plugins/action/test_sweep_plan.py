@@ -6,7 +6,7 @@ import json
 import os
 
 import pytest
-from ansible.template import trust_as_template
+from core_compat import trust_as_template
 
 from ansible_collections.preheat.fleet.plugins.action import sweep_plan
 from ansible_collections.preheat.fleet.plugins.plugin_utils import sweep_owner

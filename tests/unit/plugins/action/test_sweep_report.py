@@ -32,6 +32,7 @@ def run(monkeypatch):
     def run(check_mode=False, **args):
         action = sweep_report.ActionModule.__new__(sweep_report.ActionModule)
         action._task, action._display = Task(check_mode, args), Display()
+        action._load_name = "preheat.fleet.sweep_report"  # ansible-core < 2.19 names it in errors
         monkeypatch.setattr(sweep_report.ActionBase, "run", lambda self, tmp=None, task_vars=None: {})
         return action.run(task_vars={}), action._display.lines
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from ansible.module_utils.testing import patch_module_args
+from core_compat import patch_module_args
 
 from ansible_collections.preheat.fleet.plugins.modules import gpu_info
 

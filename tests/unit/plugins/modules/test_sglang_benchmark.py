@@ -5,7 +5,7 @@ import json
 import pytest
 import yaml
 from ansible.module_utils import basic
-from ansible.module_utils.testing import patch_module_args
+from core_compat import patch_module_args
 
 from ansible_collections.preheat.fleet.plugins.module_utils import bench_run, docker_client
 from ansible_collections.preheat.fleet.plugins.modules import sglang_benchmark

@@ -53,7 +53,7 @@ def test_a_library_that_the_controller_lacks_is_a_problem(monkeypatch):
         ({"sweep_model": {"repo_id": "o/m", "revisoin": "x"}}, "sweep_model", "revisoin"),
         ({"sweep_server": {"bsae": {}}}, "sweep_server", "bsae"),
         ({"sweep_workloads": []}, "sweep_workloads", "is empty"),
-        ({"sweep_workloads": [WORKLOAD, {**WORKLOAD, "input_tokens": "many"}]}, "sweep_workloads[1]", "many"),
+        ({"sweep_workloads": [WORKLOAD, {**WORKLOAD, "input_tokens": "many"}]}, "sweep_workloads[1]", "input_tokens"),
         ({"sweep_workloads": [WORKLOAD, WORKLOAD]}, "sweep_workloads[1].name", "twice"),
         ({"sweep_workloads": [{**WORKLOAD, "name": "a b"}]}, "sweep_workloads[0].name", "file"),
         ({"sweep_workloads": [{**WORKLOAD, "request_rate": [1]}]}, "sweep_workloads[0]", "either"),
