@@ -246,17 +246,23 @@ def load_trials(sweep_dir: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
 def write_durably(path: Path, content: str | bytes) -> None:
     """Replace C(path) in one step that survives a power cut: temporary file, fsync, rename, fsync of the folder."""
+    write_whole(path, content, durably=True)
+    _sync_folder(path.parent)
+
+
+def write_whole(path: Path, content: str | bytes, durably: bool = False) -> None:
+    """Replace C(path) in one step, so that no reader sees a part of it; a power cut may take it back, or empty it."""
     data = content.encode("utf-8", errors="replace") if isinstance(content, str) else content
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as stream:
             stream.write(data)
             stream.flush()
-            os.fsync(stream.fileno())
+            if durably:
+                os.fsync(stream.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
 
 
 def _make_durable_folder(folder: Path) -> None:
