@@ -11,6 +11,7 @@ from ansible.plugins.action import ActionBase
 
 from ansible_collections.preheat.fleet.plugins.plugin_utils import (
     memory_fit,
+    study_sharing,
     sweep_forecast,
     sweep_search,
     sweep_slots,
@@ -59,6 +60,8 @@ class ActionModule(ActionBase):
             placed, more = self._place(plan, gpus, topologies, args)
             problems += placed
             notices += more
+            if plan.get("storage") and not problems:
+                problems += study_sharing.problems_of(plan)
         for line in problem_lines(notices):
             self._display.display(f"good to know: {line}")
         if plan.get("slots"):

@@ -19,6 +19,8 @@ from ansible.utils.display import Display
 from ansible_collections.preheat.fleet.plugins.plugin_utils import trial
 from ansible_collections.preheat.fleet.plugins.plugin_utils.process import die_with_parent
 from ansible_collections.preheat.fleet.plugins.plugin_utils.study import SweepStudy
+from ansible_collections.preheat.fleet.plugins.plugin_utils.sweep_owner import LeaseLost
+from ansible_collections.preheat.fleet.plugins.plugin_utils.sweep_status import TALKING_SLOTS, SweepStatus
 from ansible_collections.preheat.fleet.plugins.plugin_utils.version import preheat_version
 
 # How often an idle slot looks whether a trial came back because its host was lost.
@@ -64,6 +66,7 @@ class ActionModule(ActionBase):
         settings = {**{name: args[name] for name in ARGUMENTS}, "token": token}
         die_with_parent()
         study = SweepStudy(args["plan"]["sweep_dir"])
+        self._status = SweepStatus(study.study, args["plan"], args["slot"]["name"])
         try:
             done = self._work(study, settings)
         except Exception as exc:
@@ -75,11 +78,16 @@ class ActionModule(ActionBase):
                     "there and run tune.yml again: what is recorded stays, and it goes on."
                 ) from exc
             raise
+        finally:
+            self._status.slot_is("ended")
         return {"changed": bool(done), "trials": done}
 
     def _work(self, study: SweepStudy, settings: dict[str, Any]) -> list[dict[str, Any]]:
         plan, slot = self._args["plan"], self._args["slot"]
         versions = {"preheat": preheat_version(), "ansible": ansible_version}
+        if not self._lease(study):
+            study.collect()
+            return []
         self._sweep_out()
         done: list[dict[str, Any]] = []
         while True:
@@ -87,14 +95,17 @@ class ActionModule(ActionBase):
             if claim is None:
                 if study.is_over(slot["name"]):
                     self._remove_weight_cache()
+                    study.collect()
                     return done
+                self._status.slot_is("waiting")
                 time.sleep(IDLE_SECONDS)
                 continue
+            self._status.trial_begins(claim)
             say = self._sayer(claim)
             say(f"begins with {claim['params'] or 'the base configuration'}")
             run = trial.Trial(
                 plan=plan, claim=claim, slot=slot, settings=settings, versions=versions, call=self._call, say=say,
-                prune=functools.partial(study.should_prune, claim),
+                prune=functools.partial(study.should_prune, claim), confirm=study.confirm, enter=self._enter,
             )  # fmt: skip
             try:
                 record = run.run()
@@ -106,21 +117,36 @@ class ActionModule(ActionBase):
                 self._sweep_out()
                 self._warn(study.set_aside(slot["name"]))
                 continue
+            except LeaseLost:
+                raise
             except Exception:
                 with contextlib.suppress(OSError):  # of a full disk, which took the record: see SweepStudy.running
                     study.abandon(claim)
                 raise
-            say(trial.verdict(record))
+            self._sayer(claim, aloud=True)(trial.verdict(record))
             if reason := study.set_aside(slot["name"], claim, record):
                 self._warn(reason)
             else:
                 study.finish(claim, record)
+            self._tell(self._status.trial_ended())
             done.append({"number": record["number"], "status": record["status"]})
             if run.left_behind:
                 raise AnsibleActionFail(
                     f"{slot['name']}: the container of trial {record['number']} could not be removed, so that it would "
                     f"disturb the next one: {run.left_behind}. The slot takes no more trials; the others go on."
                 )
+
+    def _lease(self, study: SweepStudy) -> bool:
+        """Wait for the slot where another controller drives it; False if nothing is left to run by then."""
+        name, said = self._args["slot"]["name"], ""
+        while reason := study.lease(name):
+            if reason != said:
+                said = reason
+                self._display.display(f"{name}: {reason}; this one stands by")
+            if study.is_over(name):
+                return False
+            time.sleep(IDLE_SECONDS)
+        return True
 
     def _warn(self, reason: str) -> None:
         if reason:
@@ -129,7 +155,7 @@ class ActionModule(ActionBase):
 
     def _lost(self, study: SweepStudy, claim: dict[str, Any], run: trial.Trial, exc: Exception) -> None:
         """The host is gone: the trial goes back into the queue, or is recorded once it has had its attempts."""
-        say = self._sayer(claim)
+        say = self._sayer(claim, aloud=True)
         if run.recorded:  # lost while the container was being stopped: the results are safe
             study.finish(claim, run.record)
             say("the host was lost after the trial was recorded")
@@ -144,6 +170,7 @@ class ActionModule(ActionBase):
 
     def _sweep_out(self) -> None:
         """Remove what a dead run, or a trial whose engine was restarted, left on this slot."""
+        self._status.slot_is("starting")
         labels = trial.slot_labels(self._args["plan"]["name"], self._args["slot"]["name"])
         args = {"state": "absent", "match_labels": labels, "docker_host": self._args["docker_host"]}
         name, deadline = self._args["slot"]["name"], time.monotonic() + ENGINE_SECONDS
@@ -168,11 +195,21 @@ class ActionModule(ActionBase):
         given = {name: value for name, value in args.items() if value is not None}
         return self._execute_module(module_name=f"preheat.fleet.{module}", module_args=given, task_vars=self._vars)
 
-    def _sayer(self, claim: dict[str, Any]) -> trial.Say:
+    def _sayer(self, claim: dict[str, Any], aloud: bool = False) -> trial.Say:
+        """What is not said aloud, only few slots say, or verbose runs."""
         number, total = claim["number"], self._args["plan"]["launches"]
-        return lambda text: self._display.display(
+        few = len(self._args["plan"].get("slots") or []) <= TALKING_SLOTS
+        show = self._display.display if aloud or few else self._display.v
+        return lambda text: show(
             f"{time.strftime('%H:%M:%S')} {self._args['slot']['name']} trial {number} ({total} in all): {text}"
         )
+
+    def _enter(self, phase: str, label: str | None) -> None:
+        self._tell(self._status.phase_begins(phase, label))
+
+    def _tell(self, line: str | None) -> None:
+        if line:
+            self._display.display(f"{time.strftime('%H:%M:%S')} {line}")
 
     def _with_interpreter(self, task_vars: dict[str, Any], python: str) -> dict[str, Any]:
         """Modules run with the virtual environment's Python, also where the task is delegated."""

@@ -15,6 +15,7 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.preheat.fleet.plugins.module_utils import hf_tree
 from ansible_collections.preheat.fleet.plugins.plugin_utils import (
     memory_fit,
+    study_sharing,
     sweep_owner,
     sweep_plan,
     sweep_search,
@@ -75,6 +76,7 @@ class ActionModule(ActionBase):
                 for key in ("name", "model", "image", "server", "workloads", "search", "objective", "slo")
             },
             "host_failures_max": sweep["host_failures_max"],
+            "storage": sweep["storage"] or None,
             "environment": server.get("environment") or {},
             "workload_points": sweep_plan.repeated(
                 sweep_workloads.workload_points(sweep["workloads"]), search["repeats"]
@@ -84,11 +86,18 @@ class ActionModule(ActionBase):
             "points": search["trials"] or len(sweep_search.known_points(server, search)),
             "sweep_dir": str(Path(sweep["results_dir"]).expanduser().resolve() / sweep["name"]),
         }
-        if not self._task.check_mode and (other := sweep_owner.other_owner(Path(plan["sweep_dir"]))):
+        if not self._task.check_mode and (other := sweep_owner.other_owner(Path(plan["sweep_dir"]), plan["storage"])):
             return {}, [problem("sweep_name", plan["name"], other, sweep_owner.OWNED_REMEDY)]
         earlier_file = Path(plan["sweep_dir"]) / "sweep.json"
         earlier = json.loads(earlier_file.read_text()) if earlier_file.is_file() else None
         problems = sweep_plan.same_sweep(plan, earlier) if earlier else []
+        if plan["storage"] and not problems:
+            try:
+                earlier = study_sharing.earlier_plan(plan["storage"], plan["name"]) or earlier
+            except sweep_owner.StudyError as exc:
+                remedy = "See whether it runs there and lets this user in; the password is in PGPASSWORD or ~/.pgpass."
+                return {}, [problem("sweep_storage", plan["storage"], str(exc), remedy)]
+            problems = sweep_plan.same_sweep(plan, earlier) if earlier else []
         if problems:
             return {}, problems
         unresolved = {"commit": plan["model"]["revision"], "files": [], "bytes_total": 0, "gpu_memory_bytes": 0,

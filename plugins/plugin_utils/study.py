@@ -4,15 +4,15 @@
 """The study of a sweep: Optuna's. Slots claim trials from it and tell how they ended.
 
 A claim pins its point to its number first (``trials/NNNN/point.json``), so that a rerun finishes what was under way, by
-the same number. The journal behind it is made by ``study_journal``.
+the same number. The study behind it is made by ``study_journal``; where it lies, ``study_store`` says.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +21,18 @@ from jinja2 import TemplateError
 from ansible_collections.preheat.fleet.plugins.plugin_utils import (
     records,
     scoring,
+    study_failover,
     study_hosts,
     study_journal,
+    study_sharing,
+    study_store,
     sweep_hosts,
-    sweep_owner,
     sweep_search,
     sweep_space,
 )
 from ansible_collections.preheat.fleet.plugins.plugin_utils.study_hosts import StudyHosts, host_of
-from ansible_collections.preheat.fleet.plugins.plugin_utils.sweep_owner import FileLock
+from ansible_collections.preheat.fleet.plugins.plugin_utils.study_postgresql import PostgresStore
+from ansible_collections.preheat.fleet.plugins.plugin_utils.sweep_owner import LeaseLost
 
 with contextlib.suppress(ImportError):  # named by sweep_plan before anything starts
     import optuna
@@ -44,22 +47,46 @@ class SweepStudy:
 
     def __init__(self, sweep_dir: str | Path, controller_pid: int | None = None) -> None:
         self._folder = Path(sweep_dir)
-        self._controller_pid = controller_pid or os.getppid()
-        self._storage = study_journal.journal(self._folder)
         self._plan = json.loads((self._folder / "sweep.json").read_text())
+        self._store = study_store.store_of(self._plan, self._folder, controller_pid)
         self._search = study_journal.search_of(self._plan)
-        self._held: dict[int, FileLock] = {}  # by the number in the study: what this slot works on
+        with self._store.lock():
+            self.study = self._load()
+        self._storage = self.study._storage
+        self._hosts = StudyHosts(self.study, self._plan, self._store.leased)
+
+    def _load(self) -> optuna.Study:
         pruner = sweep_search.pruner_of(self._search)
-        self.study = optuna.load_study(study_name=self._folder.name, storage=self._storage, pruner=pruner)
-        self._hosts = StudyHosts(self.study, self._plan)
+        study = optuna.load_study(study_name=self._folder.name, storage=self._store.storage(), pruner=pruner)
+        if isinstance(self._store, PostgresStore):
+            self._store.take_part()
+            study_sharing.join(study, self._plan)  # another run may have made it anew since this one queued its trials
+        return study
+
+    def lease(self, slot: str) -> str:
+        """Make a slot this controller's before anything is done on its host; else returns who drives it."""
+        with self._store.lock():
+            return self._store.lease(slot)
+
+    def confirm(self) -> None:
+        """Raise LeaseLost if another controller may have taken over what this slot works on."""
+        self._store.confirm()
+
+    def collect(self) -> None:
+        """Bring what other controllers have recorded into the sweep's folder, for the report."""
+        if self._store.shared:
+            with self._store.lock():
+                study_sharing.collect(self.study, self._folder)
+                self._write_notes(self.study.user_attrs.get("notes", {}))
 
     def claim(self, slot: str) -> dict[str, Any] | None:
         """The next point, now this slot's; None if none waits and none is to be asked for.
 
         A worker that outlived its controller claims nothing: the study may be another run's by now.
         """
-        with FileLock(self._folder / "claim.lock"):
-            sweep_owner.check_owned(self._folder, self._controller_pid)
+        with self._store.lock():
+            self._store.check()
+            self._fail_over()
             if self._hosts.is_aside(slot) or self._stopped():
                 return None
             waiting = self._trials(TrialState.WAITING)
@@ -72,7 +99,8 @@ class SweepStudy:
 
     def is_over(self, slot: str) -> bool:
         """Whether the slot, which has just got no trial, will not get one either once others have ended theirs."""
-        with FileLock(self._folder / "claim.lock"):
+        with self._store.lock():
+            self._fail_over()
             if self._hosts.is_aside(slot):
                 return True
             # What came back since the claim counts as well.
@@ -83,15 +111,16 @@ class SweepStudy:
 
         A slot that broke off may not have been able to tell, as when the disk is full: its claim is held by nobody.
         """
-        with FileLock(self._folder / "claim.lock"):
+        with self._store.lock():
             return self._running()
 
     def _running(self) -> int:
-        return sum(self._is_held(trial) for trial in self._trials(TrialState.RUNNING))
+        points = [trial.user_attrs.get("point") for trial in self._trials(TrialState.RUNNING)]
+        return len(self._store.held(point["number"] for point in points if point))
 
-    def _is_held(self, trial: FrozenTrial) -> bool:
-        point = trial.user_attrs.get("point")
-        return point is not None and FileLock(records.point_file(self._folder, point["number"])).is_held()
+    def _fail_over(self) -> None:
+        if self._store.shared:
+            study_failover.fail_over(self.study, self._store, self._plan, self._folder, MAX_ATTEMPTS)
 
     def counts(self) -> dict[str, int]:
         states = [trial.state for trial in self.study.get_trials(deepcopy=False)]
@@ -112,14 +141,8 @@ class SweepStudy:
 
     def finish(self, claim: dict[str, Any], record: dict[str, Any]) -> None:
         """Tell the study how a recorded trial ended."""
-        running = self._claimed(claim)
-        told = study_journal.told_of(record, self._plan, taught=bool(running.params))
-        trial = optuna.trial.Trial(self.study, running._trial_id)
-        for name, amount in told["constraints"].items():
-            trial.set_constraint(name, amount)
-        trial.set_user_attr("score", scoring.score_of(record))
-        trial.set_user_attr("failure", study_hosts.failure_of(record))
-        self._tell(claim, told["values"], state=told["state"])
+        study_journal.tell(self.study, self._plan, self._claimed(claim), record)
+        self._store.release(claim["number"])
 
     def requeue(self, claim: dict[str, Any], failure: str | None = "host_lost") -> bool:
         """Give a claimed point back after its host failed; False once it has had all its attempts."""
@@ -129,7 +152,7 @@ class SweepStudy:
         for name, value in (("failure", failure), ("requeued", True)):
             self._storage.set_trial_user_attr(trial._trial_id, name, value)
         self._enqueue_again(trial)
-        self._tell(claim, state=TrialState.FAIL)
+        self.abandon(claim)
         return True
 
     def _enqueue_again(self, trial: FrozenTrial) -> None:
@@ -145,7 +168,7 @@ class SweepStudy:
         journal does not.
         """
         host = host_of(slot)
-        with FileLock(self._folder / "claim.lock"):
+        with self._store.lock():
             trials = study_hosts.ended(self._launched())
             ended = [study_hosts.as_ended(trial) for trial in trials]
             if claim and record:
@@ -173,22 +196,22 @@ class SweepStudy:
     def leave(self, slot: str, reason: str) -> None:
         """Say that a slot broke off, so that nothing is left to it, and the report names it."""
         self._hosts.leave(slot, " ".join(reason.split()))
-        with FileLock(self._folder / "claim.lock"):
+        with self._store.lock():
             self._note(broke_off=[{"slot": name, "reason": why} for name, why in self._hosts.left().items()])
 
     def abandon(self, claim: dict[str, Any]) -> None:
         """Tell the study that no record will come, so that no slot waits for one; the next run tries again."""
-        self._tell(claim, state=TrialState.FAIL)
-
-    def _tell(self, claim: dict[str, Any], values: list[float] | None = None, *, state: TrialState) -> None:
-        self.study.tell(claim["study_number"], values, state=state)
-        self._held.pop(claim["study_number"]).release()
+        self.study.tell(claim["study_number"], state=TrialState.FAIL)
+        self._store.release(claim["number"])
 
     def _trials(self, state: TrialState) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False, states=(state,))
 
     def _claimed(self, claim: dict[str, Any]) -> FrozenTrial:
-        return next(t for t in self._trials(TrialState.RUNNING) if t.number == claim["study_number"])
+        for trial in self._trials(TrialState.RUNNING):
+            if trial.number == claim["study_number"]:
+                return trial
+        raise LeaseLost(f"trial {claim['number']} was taken over by another controller")
 
     def _launched(self) -> list[FrozenTrial]:
         """All that have a point and a number: what waits, runs, and has ended. One entry for each attempt."""
@@ -212,8 +235,7 @@ class SweepStudy:
         self, trial_id: int, study_number: int, point: dict[str, Any], slot: str, attempt: int
     ) -> dict[str, Any]:
         records.write_point(self._folder, point)
-        self._held[study_number] = FileLock(records.point_file(self._folder, point["number"]))
-        self._held[study_number].acquire()
+        self._store.hold(point["number"])
         self._storage.set_trial_user_attr(trial_id, "slot", slot)
         self._storage.set_trial_user_attr(trial_id, "begun", time.time())
         return {**point, "attempt": attempt, "study_number": study_number}
@@ -235,16 +257,21 @@ class SweepStudy:
         return False
 
     def _stop(self, reason: str) -> bool:
-        self.study.set_user_attr("stopped", True)
-        self._say_stopped(reason)
+        self._say_stopped("stopped", reason)
         return True
 
-    def _say_stopped(self, reason: str) -> None:
+    def _say_stopped(self, attribute: str, reason: str) -> None:
         """For the report: nothing is left over where the search was ended on purpose."""
+        self.study.set_user_attr(attribute, reason)
         self._note(stopped=reason)
 
     def _note(self, **facts: Any) -> None:
         """Add to the plan on disk what the report should say; other slots do so, too, each under the lock."""
+        if self._store.shared:
+            self.study.set_user_attr("notes", self.study.user_attrs.get("notes", {}) | facts)
+        self._write_notes(facts)
+
+    def _write_notes(self, facts: Mapping[str, Any]) -> None:
         file = self._folder / "sweep.json"
         records.write_durably(file, json.dumps(json.loads(file.read_text()) | facts, indent=1) + "\n")
 
@@ -282,27 +309,17 @@ class SweepStudy:
         measured = [index for index, kind in enumerate(kinds) if kind in ("baseline", "control")]
         if measured and len(kinds) - 1 - measured[-1] < every:
             return None
-        if not self._trials(TrialState.WAITING) and not self._wants_more():
+        if not self._trials(TrialState.WAITING) and not study_journal.to_ask(self._plan, self.study):
             return None  # no trial would follow
         point = {**baseline, "kind": "control", "number": self._next_number()}
         trial_id = self._storage.create_new_trial(self.study._study_id)  # ask() would hand out what waits
         return self._begin_new(trial_id, point, slot)
 
-    def _wants_more(self) -> bool:
-        """Whether an adaptive sampler may still ask: ``trials`` counts points, not attempts, and no controls."""
-        numbers = {
-            trial.user_attrs["point"]["number"]
-            for trial in self._launched()
-            if trial.user_attrs["point"].get("kind") != "control" and "infeasible" not in trial.user_attrs
-        }
-        adaptive = self._search["sampler"] in sweep_search.ADAPTIVE and "exhausted" not in self.study.user_attrs
-        return adaptive and len(numbers) < self._search["trials"]
-
     def _ask(self, slot: str) -> dict[str, Any] | None:
         """A new point of the sampler's. What cannot be launched is recorded as infeasible and teaches the sampler;
         a point that is there already teaches nothing twice. Neither counts as one of ``trials``.
         """
-        if not self._wants_more():
+        if not study_journal.to_ask(self._plan, self.study):
             return None
         server, slot_gpus = self._plan["server"], self._plan["slot_gpus"]
         known = {trial.user_attrs["point"]["key"] for trial in self._launched()}
@@ -328,11 +345,15 @@ class SweepStudy:
                 told = study_journal.told_of(record, self._plan, taught=True)
                 trial.set_constraint("violation", told["constraints"]["violation"])
                 trial.set_user_attr("infeasible", True)
+                if self._store.shared:
+                    trial.set_user_attr("attempt", 1)
+                    trial.set_user_attr("record", record)
+                trial.set_user_attr("result", study_journal.result_of(record))
                 self.study.tell(trial, told["values"], state=told["state"])
                 continue
             return self._begin_new(trial._trial_id, point, slot)
-        self._say_stopped(f"{self._search['sampler']} found no new point in {sweep_search.MAX_TRIES} tries")
-        self.study.set_user_attr("exhausted", True)
+        name = self._search["sampler"]
+        self._say_stopped("exhausted", f"{name} found no new point in {sweep_search.MAX_TRIES} tries")
         return None
 
     def _infeasible(self) -> int:

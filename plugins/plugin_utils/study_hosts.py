@@ -9,7 +9,7 @@ Read and written under the study's lock.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.preheat.fleet.plugins.plugin_utils import sweep_hosts
@@ -23,8 +23,11 @@ with contextlib.suppress(ImportError):  # named by sweep_plan before anything st
 class StudyHosts:
     """The hosts of the plan's slots, as facts of the study, which all slots of a run share."""
 
-    def __init__(self, study: optuna.Study, plan: Mapping[str, Any]) -> None:
-        self._study, self._plan = study, plan
+    def __init__(
+        self, study: optuna.Study, plan: Mapping[str, Any], leased: Callable[[Iterable[str]], set[str]] = set
+    ) -> None:
+        """``leased``: of slots those that a controller drives."""
+        self._study, self._plan, self._leased = study, plan, leased
 
     def aside(self) -> dict[str, str]:
         """Hosts that were set aside, with the reasons."""
@@ -50,7 +53,8 @@ class StudyHosts:
     def others(self, host: str) -> set[str]:
         """The other hosts that still take trials."""
         left = self.left()
-        slots = [slot["name"] for slot in self._plan.get("slots") or [] if slot["name"] not in left]
+        known = self._study.user_attrs.get("slots") or self._plan.get("slots") or []
+        slots = self._leased(slot["name"] for slot in known if slot["name"] not in left)
         return {host_of(slot) for slot in slots} - {host, *self.aside()}
 
     def to_blame(self, host: str, ended: Sequence[Ended]) -> list[Ended]:

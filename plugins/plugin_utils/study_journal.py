@@ -1,11 +1,11 @@
 # Copyright (c) 2026, The preheat maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The journal of a sweep's study, derived from the trials' records.
+"""The study of a sweep, derived from the trials' records.
 
-Records are the truth (``trials/NNNN/trial.json``, written durably before anything else is told). The journal is the
-queue that the slots of one run claim from; every run builds it anew from the records, so that neither a killed
-controller nor a torn journal can lose or double a trial.
+Records are the truth (``trials/NNNN/trial.json``, written durably before anything else is told). The study is the queue
+that the slots of one run claim from; every run builds it anew from the records, so that neither a killed controller nor
+a torn journal can lose or double a trial. In PostgreSQL a run takes part in a study that other controllers work on.
 """
 
 from __future__ import annotations
@@ -21,24 +21,21 @@ from ansible_collections.preheat.fleet.plugins.plugin_utils import (
     goodput,
     records,
     scoring,
+    study_hosts,
+    study_sharing,
+    study_store,
     sweep_owner,
     sweep_search,
     sweep_space,
 )
+from ansible_collections.preheat.fleet.plugins.plugin_utils.study_postgresql import PostgresStore
 
 with contextlib.suppress(ImportError):  # named by sweep_plan before anything starts
     import optuna
-    from optuna.storages.journal import JournalFileBackend, JournalStorage
     from optuna.trial import FrozenTrial, TrialState, create_trial
 
 # Launches that fail by the fault of their parameters: the sampler learns to keep away. Of others it learns nothing.
 _OWN_FAULTS = ("out_of_memory", "bad_flag", "crashed", "timeout")
-
-
-def journal(folder: Path) -> JournalStorage:
-    # Optuna exports no class that the lock could be derived from.
-    lock: Any = sweep_owner.FileLock(folder / "study.journal.lock")
-    return JournalStorage(JournalFileBackend(str(folder / "study.journal"), lock_obj=lock))
 
 
 def search_of(plan: Mapping[str, Any]) -> dict[str, Any]:
@@ -53,17 +50,59 @@ def open_study(
 ) -> dict[str, int]:
     """Make the sweep's folder ready for a run; returns how many trials wait and how many are finished.
 
-    Refuses while another controller runs this sweep. Infeasible points get their records here. ``waiting`` counts
-    those that an adaptive sampler may still ask for too. Points keep the numbers that they have got, by a record or by
-    a claim; the others get the lowest that are free, in their order.
+    Refuses while another controller runs this sweep, unless both share a study that fits. Infeasible points get their
+    records here. ``waiting`` counts those that an adaptive sampler may still ask for too. Points keep the numbers that
+    they have got, by a record or by a claim; the others get the lowest that are free, in their order.
     """
     folder = Path(plan["sweep_dir"])
     (folder / "trials").mkdir(parents=True, exist_ok=True)
-    sweep_owner.own(folder)
+    sweep_owner.own(folder, plan.get("storage"))
+    store = study_store.store_of(plan, folder)
+    with store.lock():
+        if isinstance(store, PostgresStore):
+            if running := _take_part(store, plan, folder):
+                return running
+        else:
+            (folder / "study.journal").unlink(missing_ok=True)
+        return _make(store, plan, points, infeasible, retry_failed=retry_failed)
+
+
+def _take_part(store: PostgresStore, plan: dict[str, Any], folder: Path) -> dict[str, int] | None:
+    """Join the controllers that run the sweep. None if there are none: what they left is in the folder then."""
+    study = study_sharing.load(store, folder.name)
+    if study is None:
+        return None
+    study_sharing.collect(study, folder)
+    if not store.is_driven():
+        optuna.delete_study(study_name=folder.name, storage=study._storage)
+        return None
+    plan = study_sharing.join(study, plan)
+    records.write_durably(folder / "sweep.json", json.dumps(plan, indent=1) + "\n")
+    latest = study_sharing.latest_attempts(study)
+    own = {record["number"]: record for record in records.load_trials(folder)}
+    for number, trial in latest.items():
+        if trial.state == TrialState.WAITING and number in own:  # of an earlier run, with a storage of its own
+            study._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
+            tell(study, plan, trial, own[number])
+    waiting = len(study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
+    recorded = sum("record" in trial.user_attrs for trial in study_sharing.latest_attempts(study).values())
+    return {"waiting": waiting + to_ask(plan, study), "recorded": recorded}
+
+
+def _make(
+    store: study_store.Store,
+    plan: dict[str, Any],
+    points: list[dict[str, Any]],
+    infeasible: list[dict[str, Any]],
+    *,
+    retry_failed: bool,
+) -> dict[str, int]:
+    folder = Path(plan["sweep_dir"])
     # The control is the baseline, wherever it could be launched.
     plan = {**plan, "baseline": next((point for point in points if point.get("kind") == "baseline"), None)}
     records.write_durably(folder / "sweep.json", json.dumps(plan, indent=1) + "\n")
-    found = goodput.recount(folder, records.load_trials(folder), plan.get("slo"))
+    on_disk = {record["number"]: record for record in records.load_trials(folder)}
+    found = goodput.recount(folder, on_disk.values(), plan.get("slo"))
     controls = [record for record in found if record.get("kind") == "control"]
     done = {_key(record): record for record in found if record.get("kind") != "control"}
     finished = {key for key, record in done.items() if not _runs_again(record, retry_failed)}
@@ -73,11 +112,13 @@ def open_study(
         if point["key"] not in done:
             done[point["key"]] = infeasible_record(plan, point)
             records.write_trial(folder, done[point["key"]])
+            on_disk[point["number"]] = done[point["key"]]
 
-    (folder / "study.journal").unlink(missing_ok=True)
     directions = [one["direction"] for one in scoring.objectives_of(plan["objective"])]
-    study = optuna.create_study(study_name=folder.name, storage=journal(folder), directions=directions)
+    study = optuna.create_study(study_name=folder.name, storage=store.storage(), directions=directions)
     study.set_user_attr("begun", time.time())
+    if store.shared:
+        study_sharing.publish(study, plan)
     launched = {point["key"]: point for point in points}
     kept = {point["number"]: point for point in records.load_points(folder)}
     for point in _all_points(launched, done, controls):
@@ -86,11 +127,12 @@ def open_study(
         point.setdefault("sampler", kept.get(point["number"], {}).get("sampler", {}))
         if record and not again:
             record = record | scoring.score_trial(record, plan["objective"], plan.get("slo"))
-            study.add_trial(trial_of(point, plan, record=record))
+            shared = on_disk[record["number"]] if store.shared else None
+            study.add_trial(trial_of(point, plan, record=record, shared=shared))
         else:
             study.add_trial(trial_of(point, plan))
     waiting = len(study.get_trials(states=(TrialState.WAITING,)))
-    return {"waiting": waiting + _to_ask(plan, study), "recorded": len(done)}
+    return {"waiting": waiting + to_ask(plan, study), "recorded": len(done)}
 
 
 def _runs_again(record: Mapping[str, Any], retry_failed: bool) -> bool:
@@ -142,33 +184,54 @@ def _number(
         point["number"] = pinned[point["key"]] if point["key"] in pinned else next(free)
 
 
-def _to_ask(plan: dict[str, Any], study: optuna.Study) -> int:
+def to_ask(plan: Mapping[str, Any], study: optuna.Study) -> int:
+    """How many points an adaptive sampler may still be asked for: attempts and controls are no points of C(trials)."""
     search = search_of(plan)
-    if search["sampler"] not in sweep_search.ADAPTIVE:
+    if search["sampler"] not in sweep_search.ADAPTIVE or "exhausted" in study.user_attrs:
         return 0
-    counted = [
-        trial
+    numbers = {
+        trial.user_attrs["point"]["number"]
         for trial in study.get_trials(deepcopy=False)
-        if trial.user_attrs["point"]["kind"] != "control" and "infeasible" not in trial.user_attrs
-    ]
-    return max(0, search["trials"] - len(counted))
+        if "point" in trial.user_attrs
+        and trial.user_attrs["point"].get("kind") != "control"
+        and "infeasible" not in trial.user_attrs
+    }
+    return max(0, search["trials"] - len(numbers))
 
 
 def infeasible_record(plan: dict[str, Any], point: dict[str, Any]) -> dict[str, Any]:
     error = {"class": "infeasible", "message": point["reason"], "remedy": "", "phase": None}
+    return _record_without_launch(plan, point, status="infeasible", error=error)
+
+
+def given_up_record(plan: dict[str, Any], point: dict[str, Any], attempt: int) -> dict[str, Any]:
+    """Of a trial whose slots died each time."""
+    error = {"class": "host_lost", "message": f"its slots ended without a word in {attempt} attempts",
+             "remedy": "See why controllers die under this trial.", "phase": None, "exit_code": None,
+             "log_tail": ""}  # fmt: skip
+    return _record_without_launch(plan, point, status="failed", attempt=attempt, error=error)
+
+
+def _record_without_launch(plan: dict[str, Any], point: dict[str, Any], **fields: Any) -> dict[str, Any]:
     return records.new_record(
         sweep=plan["name"],
         number=point["number"],
         kind=point.get("kind", "search"),
         params=point["params"],
         server_parameters=point["server_parameters"],
-        status="infeasible",
-        error=error,
+        **fields,
     )
 
 
 def _key(record: dict[str, Any]) -> str:
     return sweep_space.point_key(record["server_parameters"])
+
+
+def result_of(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What the study keeps of how a recorded trial ended, for those that watch the sweep."""
+    value = (record.get("objective") or {}).get("value")
+    return {"status": record["status"], "eligible": record.get("eligible") is True, "value": value,
+            "wall_seconds": record.get("wall_seconds") or 0.0}  # fmt: skip
 
 
 def told_of(record: dict[str, Any], plan: Mapping[str, Any], taught: bool) -> dict[str, Any]:
@@ -194,10 +257,31 @@ def told_of(record: dict[str, Any], plan: Mapping[str, Any], taught: bool) -> di
     return {"state": TrialState.FAIL, "values": None, "constraints": {}}
 
 
+def tell(study: optuna.Study, plan: Mapping[str, Any], running: FrozenTrial, record: dict[str, Any]) -> None:
+    """Tell the study how a recorded trial ended; a shared study gets the record, too."""
+    told = told_of(record, plan, taught=bool(running.params))
+    trial = optuna.trial.Trial(study, running._trial_id)
+    for name, amount in told["constraints"].items():
+        trial.set_constraint(name, amount)
+    trial.set_user_attr("score", scoring.score_of(record))
+    trial.set_user_attr("failure", study_hosts.failure_of(record))
+    trial.set_user_attr("result", result_of(record))
+    if plan.get("storage"):
+        trial.set_user_attr("record", records.finite(record))
+    study.tell(running.number, told["values"], state=told["state"])
+
+
 def trial_of(
-    point: dict[str, Any], plan: Mapping[str, Any], record: dict[str, Any] | None = None, attempt: int = 1
+    point: dict[str, Any],
+    plan: Mapping[str, Any],
+    record: dict[str, Any] | None = None,
+    attempt: int = 1,
+    shared: dict[str, Any] | None = None,
 ) -> FrozenTrial:
-    """A trial for the study: as its record says that it ended, or without one a trial that waits."""
+    """A trial for the study: as its record says that it ended, or without one a trial that waits.
+
+    ``shared`` is the record as it is on disk, for other controllers.
+    """
     params, distributions = sweep_search.coordinates(plan.get("server") or {}, point["params"])
     attrs: dict[str, Any] = {"point": point, "attempt": attempt}
     told: dict[str, Any] = {"state": TrialState.WAITING, "values": None, "constraints": {}}
@@ -205,7 +289,9 @@ def trial_of(
     if record:
         told = told_of(record, plan, taught=bool(params))
         slot = (record.get("slot") or {}).get("name")
+        attrs |= {"record": shared} if shared else {}
         attrs |= {"attempt": record["attempt"], "slot": slot, "begun": record["start"] or 0.0}
+        attrs["result"] = result_of(record)
         if record["status"] == "infeasible":
             attrs["infeasible"] = True
         else:

@@ -25,6 +25,10 @@ class StudyError(AnsibleError):
     """The sweep's folder cannot be used for a run."""
 
 
+class LeaseLost(StudyError):
+    """Another controller may have taken over what this slot works on: its results do not count."""
+
+
 class FileLock:
     """flock: unlike Optuna's lock files it is gone the moment its holder dies."""
 
@@ -56,21 +60,26 @@ class FileLock:
         self.release()
 
 
-def own(folder: Path) -> None:
-    """Make this run of ansible-playbook the only one that drives the sweep."""
+def own(folder: Path, storage: str | None = None) -> None:
+    """Make this run of ansible-playbook the only one that drives the sweep, or one of those that share ``storage``."""
     with FileLock(folder / "claim.lock"):
-        if other := other_owner(folder):
+        if other := other_owner(folder, storage):
             raise StudyError(f"sweep_name = {folder.name!r}: {other} {OWNED_REMEDY}")
-        records.write_durably(folder / OWNER_FILE, json.dumps(_owner(os.getppid())) + "\n")
+        owner = {"storage": storage} if storage else _owner(os.getppid())
+        records.write_durably(folder / OWNER_FILE, json.dumps(owner) + "\n")
 
 
-def other_owner(folder: Path) -> str | None:
-    """Which other run drives the sweep, as a sentence; None if none does."""
+def other_owner(folder: Path, storage: str | None = None) -> str | None:
+    """Which other run drives the sweep, as a sentence; None if none does that does not share ``storage``."""
     file, me = folder / OWNER_FILE, _owner(os.getppid())
     try:
         owner = json.loads(file.read_text())
     except FileNotFoundError:
         return None
+    if shared := owner.get("storage"):
+        if shared == storage:
+            return None
+        return f"controllers that share it by sweep_storage: {shared} run this sweep (if none does, delete {file})."
     same_machine = owner["controller"] == me["controller"]
     if owner == me or (same_machine and _process_start(owner["pid"]) != owner["started"]):
         return None

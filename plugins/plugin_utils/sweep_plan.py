@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
-from ansible_collections.preheat.fleet.plugins.plugin_utils import libraries, sweep_search
+from ansible_collections.preheat.fleet.plugins.plugin_utils import libraries, study_postgresql, sweep_search
 from ansible_collections.preheat.fleet.plugins.plugin_utils.problems import Problem, did_you_mean, problem
 from ansible_collections.preheat.fleet.plugins.plugin_utils.sweep_objective import (
     check_goodput,
@@ -104,6 +104,8 @@ def check_sweep(sweep: dict[str, Any]) -> list[Problem]:
     if sweep["host_failures_max"] < 0:
         value, remedy = sweep["host_failures_max"], "Give a whole number; 0 sets no host aside."
         found.append(problem("sweep_host_failures_max", value, "is below 0.", remedy))
+    if sweep["storage"]:
+        found += study_postgresql.check_url(sweep["storage"])
     workloads = check_workloads(sweep["workloads"])
     found += workloads
     objective, slo = check_objective(sweep["objective"]), check_slo(sweep["slo"])

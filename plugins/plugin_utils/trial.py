@@ -18,14 +18,18 @@ from typing import Any
 from ansible.errors import AnsibleConnectionFailure
 
 from ansible_collections.preheat.fleet.plugins.plugin_utils import records, scoring, trial_benchmark
+from ansible_collections.preheat.fleet.plugins.plugin_utils.sweep_owner import LeaseLost
 from ansible_collections.preheat.fleet.plugins.plugin_utils.trial_benchmark import TrialFailed
 
 Call = Callable[[str, dict[str, Any]], dict[str, Any]]
 Say = Callable[[str], None]
+Enter = Callable[[str, "str | None"], object]
 
 
 # A launch is waited for in slices, so that every phase is said when it begins.
 LAUNCH_SLICE_SECONDS = 10
+# A launch of which the host has not said yet how far it is.
+LAUNCHING = "launching"
 # SGLang takes long to end by itself, and there is nothing left to lose.
 STOP_SECONDS = 1
 # Phases that only the call which launches can see.
@@ -46,6 +50,8 @@ class Trial:
     ``settings``: ``docker_host, cache_dir, endpoint, token, jit_cache_dir, gpu_access, ready_timeout_seconds``, and
     ``preload, preload_budget_bytes`` where the weights are brought into RAM before each launch, ``weight_cache`` where
     they are kept in GPU memory between launches.
+    ``enter`` is told of each phase that begins, as far as it is known then, with the label of a workload point.
+    ``confirm`` raises LeaseLost where another controller may have the slot or the trial by now.
     ``recorded`` says whether the record is on disk, ``left_behind`` why the container could not be removed.
     """
 
@@ -60,10 +66,13 @@ class Trial:
         call: Call,
         say: Say,
         prune: Callable[[dict[str, Any]], str | None] = lambda record: None,
+        confirm: Callable[[], None] = lambda: None,
+        enter: Enter = lambda phase, label: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.plan, self.claim, self.slot, self.settings = plan, claim, slot, settings
         self._call, self._say, self._prune, self._clock = call, say, prune, clock
+        self._confirm, self._enter = confirm, enter
         self._phases: list[dict[str, Any]] = []
         self._files: dict[str, str] = {}
         self._start = clock()
@@ -87,7 +96,7 @@ class Trial:
         )
 
     def run(self) -> dict[str, Any]:
-        """Returns the record. Only a lost host or engine gets out as an exception: then nothing is recorded."""
+        """Returns the record. Only a lost host, engine or lease gets out as an exception: then nothing is recorded."""
         try:
             self._fetch()
             if self.settings.get("preload"):
@@ -104,10 +113,11 @@ class Trial:
             self.record.update(status="pruned", error=error)
         except TrialFailed as exc:
             self.record.update(status="failed", error=exc.error)
-        except (AnsibleConnectionFailure, EngineLost):
+        except (AnsibleConnectionFailure, EngineLost, LeaseLost):
             raise
         except Exception as exc:
             self.record.update(status="failed", error=_unforeseen(exc))
+        self._confirm()
         # The record comes first: what happens while the container stops can no longer take it away.
         try:
             self._write()
@@ -150,7 +160,8 @@ class Trial:
         self._phases[-1]["bytes"] = result.get("bytes_read") or 0
 
     def _launch(self) -> dict[str, Any]:
-        self._say("launching")
+        self._say(LAUNCHING)
+        self._enter(LAUNCHING, None)
         args = {
             "state": "started",
             "name": container_name(self.plan["name"], self.slot["name"], self.claim["number"]),
@@ -169,6 +180,7 @@ class Trial:
             "facts_file": self.settings.get("facts_file"),
             "ready_timeout_seconds": self.settings["ready_timeout_seconds"],
         }
+        self._confirm()
         result, launched, cache = self._start_and_watch(args)
         self.record["cache"].update({key: cache[key] for key in self.record["cache"] if key in cache})
         if self.record["cache"]["hub_bytes"]:
@@ -203,6 +215,7 @@ class Trial:
             if launched and launched[-1]["name"] != said:
                 said = launched[-1]["name"]
                 self._say(said)
+                self._enter(said, None)
 
     def _take_host_phases(self, phases: list[dict[str, Any]], called: float, returned: float) -> None:
         """Host clock to trial clock: the launch lies within its calls, or else (clocks differ) is centred in them."""
@@ -242,6 +255,7 @@ class Trial:
             "stop_timeout_seconds": STOP_SECONDS,
             "docker_host": self.settings["docker_host"],
         }
+        self._enter("teardown", None)
         began = self._clock()
         result = self._call("sglang_server", args)
         self._add_phase("teardown", began)
@@ -251,6 +265,7 @@ class Trial:
             self.left_behind = str(result.get("msg"))
 
     def _timed(self, phase: str, module: str, args: dict[str, Any], label: str | None = None) -> dict[str, Any]:
+        self._enter(phase, label)
         began = self._clock()
         result = self._call(module, args)
         self._add_phase(phase, began, label)
