@@ -9,6 +9,7 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
+from ansible_collections.preheat.fleet.plugins.plugin_utils import sweep_status
 from ansible_collections.preheat.fleet.plugins.plugin_utils.study_journal import open_study
 
 
@@ -25,4 +26,8 @@ class ActionModule(ActionBase):
         )
         plan = args["plan"]
         counts = open_study(plan, plan.pop("feasible"), plan.pop("infeasible"), args["retry_failed"])
+        sweep_status.forget(plan["sweep_dir"])
+        if counts["waiting"]:
+            page = f"{plan['sweep_dir']}/{sweep_status.TEXT_FILE}"
+            self._display.display(f"{counts['waiting']} trials wait. How it goes: watch cat {page}")
         return {"changed": bool(counts["waiting"]), **counts, "sweep_dir": plan["sweep_dir"]}

@@ -15,6 +15,9 @@ description:
   - For each trial makes sure of the snapshot, launches a server, runs every workload, records the results durably and
     removes the container.
   - A trial that fails is recorded with its cause. When the host is lost the trial goes back into the queue.
+  - Replaces C(status.json) and C(status.txt) in the folder of results at every change, see C(docs/status.schema.json);
+    says on the terminal how the sweep goes, after trials at most every 5 seconds and else every minute, when something
+    changes. Up to eight slots say every phase, more of them only with C(-v).
   - The token for the Hub is taken from the variable C(model_cache_token), so that no verbose run shows it.
 author:
   - The preheat maintainers (@preheat)

@@ -13,6 +13,7 @@ version_added: 0.1.0
 description:
   - Builds the study (Optuna's, in a journal) from the records of finished trials.
   - Refuses while another controller runs the same sweep.
+  - Removes the C(status.json) and C(status.txt) of an earlier run.
 author:
   - The preheat maintainers (@preheat)
 extends_documentation_fragment:
