@@ -45,7 +45,7 @@ browser: venv-dev ## the reports in headless Chromium, which it installs: nothin
 molecule: venv-dev lab ## every role on the lab: check mode, converge, idempotence, verify, what breaks is repaired
 	molecule test --all
 
-test-full: test browser sanity molecule test-faults ## all tests there are
+test-full: test demo browser sanity molecule test-faults ## all tests there are
 
 lab: venv ## bring up the fleet in containers (LAB_HOSTS=2)
 	tests/lab/lab.sh up
