@@ -13,6 +13,7 @@ from ansible_collections.preheat.fleet.plugins.plugin_utils import (
     memory_fit,
     study_sharing,
     sweep_forecast,
+    sweep_presets,
     sweep_search,
     sweep_slots,
     sweep_space,
@@ -56,6 +57,14 @@ class ActionModule(ActionBase):
             facts = reported.get("facts") or {}
             gpus[host] = [gpu for gpu in facts.get("gpus") or [] if not gpu.get("error")]
             topologies[host] = facts.get("gpu_topology") or {}
+        unasked: list[str] = []
+        if plan:
+            answers = {host: hostvars[host].get("_sglang_server_flags") for host in args["hosts"]}
+            unasked = [host for host, answer in answers.items() if answer is None]
+            server, refused, more = sweep_presets.fit_to_image(plan, answers)
+            plan = {**plan, "server": server}
+            problems += refused
+            notices += more
         if plan and not problems:
             placed, more = self._place(plan, gpus, topologies, args)
             problems += placed
@@ -74,9 +83,9 @@ class ActionModule(ActionBase):
         if not plan:
             return {"changed": False, "plan": plan}
         forecast = sweep_forecast.forecast(plan, *sweep_forecast.past_trials(plan))
-        for line in sweep_forecast.lines(plan["name"], forecast):
+        for line in [*sweep_presets.preset_lines(plan["server"]), *sweep_forecast.lines(plan["name"], forecast)]:
             self._display.display(line)
-        return {"changed": False, "plan": plan, "forecast": forecast}
+        return {"changed": False, "plan": plan, "forecast": forecast, "unasked": unasked}
 
     @staticmethod
     def _place(

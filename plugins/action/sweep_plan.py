@@ -18,6 +18,7 @@ from ansible_collections.preheat.fleet.plugins.plugin_utils import (
     study_sharing,
     sweep_owner,
     sweep_plan,
+    sweep_presets,
     sweep_search,
     sweep_space,
     sweep_workloads,
@@ -60,7 +61,8 @@ class ActionModule(ActionBase):
         plan: dict[str, Any] = {}
         if not mistyped:
             sweep = {name.removeprefix("sweep_"): value for name, value in coerced.items()}
-            problems += sweep_plan.check_sweep(sweep)
+            sweep["server"], unresolved = sweep_presets.resolve(sweep["server"])
+            problems += unresolved + sweep_plan.check_sweep(sweep)
             if not problems:
                 plan, more = self._plan(sweep, hostvars[args["hosts"][0]])
                 problems += more

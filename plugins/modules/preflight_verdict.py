@@ -12,6 +12,7 @@ short_description: Judge what the plan and the hosts reported
 version_added: 0.1.0
 description:
   - Fails with all problems of all hosts in one message, before anything is downloaded or launched.
+  - Among them are parameters that the image's SGLang does not accept. What it does not accept of a preset is left out.
   - Otherwise puts points and slots into the plan, and prints what the sweep will cost.
 author:
   - The preheat maintainers (@preheat)
@@ -28,7 +29,9 @@ options:
     elements: dict
     default: []
   hosts:
-    description: Inventory hosts; each has its report in C(gpu_host_preflight_result).
+    description: >-
+      Inventory hosts; each has its report in C(gpu_host_preflight_result), and the flags of its image in
+      C(_sglang_server_flags).
     type: list
     elements: str
     required: true
@@ -68,6 +71,14 @@ plan:
   returned: success
   type: dict
   sample: {launches: 4, slot_gpus: 1}
+unasked:
+  description: >-
+    Hosts that nobody has asked yet which flags their image accepts (C(_sglang_server_flags), from
+    M(preheat.fleet.sglang_flag_info)), as they lack the image or preheat's Python.
+  returned: success, with a plan
+  type: list
+  elements: str
+  sample: []
 forecast:
   description:
     - What the sweep will cost. Hours are those of the launches that are left, by past trials of the sweep, or of

@@ -99,6 +99,9 @@ options:
     description:
       - SGLang's own flags, with underscores. V(true) is a bare flag; V(false), null or an empty list leave the flag
         out; a list repeats values after one flag; a dictionary becomes JSON. No shell is involved.
+      - Names that other engines use, such as C(tensor_parallel_size), C(max_model_len) or C(max_num_seqs), stand for
+        SGLang's. C(preset), one of V(throughput), V(latency), V(long_context), V(fp8) or a list of them, gives flags
+        over which the others win; null takes one away.
     type: dict
     default: {}
   command:
@@ -411,6 +414,7 @@ from ansible_collections.preheat.fleet.plugins.module_utils.docker_client import
     parse_size,
 )
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_cache import default_cache_dir
+from ansible_collections.preheat.fleet.plugins.module_utils.sglang_intent import expand
 from ansible_collections.preheat.fleet.plugins.module_utils.sglang_log import secret_values
 from ansible_collections.preheat.fleet.plugins.module_utils.sglang_removal import remove_servers
 from ansible_collections.preheat.fleet.plugins.module_utils.sglang_server import Server
@@ -480,6 +484,10 @@ def prepared(params):
         if params[name]:
             params[name] = os.path.abspath(params[name])
     params["shm_size_bytes"] = parse_size("shm_size", params["shm_size"])
+    try:
+        params["parameters"] = expand(params["parameters"])
+    except ValueError as error:
+        raise LaunchError("invalid", str(error), "Change this argument.") from error
     return params
 
 

@@ -88,8 +88,7 @@ def misfit(parameters: Mapping[str, Any], memory: Mapping[str, Any]) -> str:
     uncertain = [name for name, value in parameters.items() if value and _SHRINKING.search(name)]
     if [name for name in uncertain if not (name == "quantization" and shape["quantised"])]:
         return ""
-    tp = parameters.get("tp_size") or parameters.get("tensor_parallel_size") or 1
-    pp = parameters.get("pp_size") or parameters.get("pipeline_parallel_size") or 1
+    tp, pp = parameters.get("tp_size") or 1, parameters.get("pp_size") or 1
     fraction = parameters.get("mem_fraction_static") or 1.0
     weights = memory["weights_bytes"] * shape["weight_scale"] / (tp * pp)
     kv = memory["input_tokens"] * _kv_bytes_per_token(parameters, shape, tp) / pp

@@ -19,6 +19,7 @@ from typing import Any
 from jinja2 import StrictUndefined, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from ansible_collections.preheat.fleet.plugins.module_utils.sglang_intent import PRESET, expand, flag_of
 from ansible_collections.preheat.fleet.plugins.plugin_utils import memory_fit
 
 MAX_POINTS = 10_000
@@ -26,11 +27,9 @@ _SHAPES = (
     {"required": {"values"}, "optional": {"when"}},
     {"required": {"low", "high"}, "optional": {"step", "log", "when"}},
 )
-SIZES = {
-    "tp_size", "tensor_parallel_size", "pp_size", "pipeline_parallel_size", "dp_size", "data_parallel_size"
-}  # fmt: skip
-# All that the number of GPUs of a launch depends on.
-GPU_PARAMETERS = {*SIZES, "device", "enable_dp_attention"}
+SIZES = {"tp_size", "pp_size", "dp_size"}
+# All flags that the number of GPUs of a launch depends on.
+GPU_FLAGS = {*SIZES, "device", "enable_dp_attention"}
 JINJA = ImmutableSandboxedEnvironment(undefined=StrictUndefined)
 
 
@@ -170,9 +169,14 @@ def baseline(server: dict[str, Any]) -> dict[str, Any]:
 
 
 def make_point(server: dict[str, Any], params: dict[str, Any], kind: str = "search") -> dict[str, Any]:
-    merged = {**(server.get("base") or {}), **params}
-    return {"params": params, "server_parameters": merged, "gpus": gpus_needed(merged), "key": point_key(merged),
+    flags = _flags(server, params)
+    return {"params": params, "server_parameters": flags, "gpus": gpus_needed(flags), "key": point_key(flags),
             "kind": kind}  # fmt: skip
+
+
+def _flags(server: dict[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
+    """What is launched: base and ``params`` as SGLang's flags, over those of their presets."""
+    return expand({**(server.get("base") or {}), **params}, server.get("presets"))
 
 
 def numbered(points: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -193,34 +197,39 @@ def point_key(server_parameters: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def gpus_needed(server_parameters: dict[str, Any]) -> int:
-    """GPUs of one server: tensor x pipeline x data parallel size; 0 on a CPU.
+def gpus_needed(server_parameters: Mapping[str, Any]) -> int:
+    """GPUs of one server with these flags: tensor x pipeline x data parallel size; 0 on a CPU.
 
     With ``enable_dp_attention`` the data-parallel ranks share the tensor-parallel GPUs.
     """
     if server_parameters.get("device") == "cpu":
         return 0
 
-    def size(*names: str) -> int:
-        return next((server_parameters[n] for n in names if server_parameters.get(n) is not None), 1)
-
-    dp = 1 if server_parameters.get("enable_dp_attention") else size("dp_size", "data_parallel_size")
-    return size("tp_size", "tensor_parallel_size") * size("pp_size", "pipeline_parallel_size") * dp
+    shared = {"dp_size"} if server_parameters.get("enable_dp_attention") else set()
+    return math.prod(server_parameters.get(name) or 1 for name in SIZES - shared)
 
 
 def gpu_counts(server: dict[str, Any]) -> list[int]:
     """The numbers of GPUs that points of the space can need, ascending; conditions are not looked at."""
     space = server.get("space") or {}
-    relevant = {name: parse(choice) | {"when": None} for name, choice in space.items() if name in GPU_PARAMETERS}
+    relevant = {name: parse(choice) | {"when": None} for name, choice in space.items() if decides_gpus(name)}
     relevant = {name: {key: v for key, v in choice.items() if v is not None} for name, choice in relevant.items()}
-    return sorted({point["gpus"] for point in grid({"base": server.get("base"), "space": relevant})})
+    return sorted({point["gpus"] for point in grid({**server, "space": relevant})})
+
+
+def decides_gpus(name: str) -> bool:
+    """Whether the number of GPUs of a launch may depend on this parameter."""
+    return name == PRESET or flag_of(name) in GPU_FLAGS
 
 
 def names(server: dict[str, Any], params: Mapping[str, Any], slot_gpus: int | None = None) -> dict[str, Any]:
-    """What expressions can name: every parameter (None where a point has none), and the GPUs where they are known."""
-    merged = {**(server.get("base") or {}), **params}
-    known = {**dict.fromkeys(server.get("space") or {}), **merged}
-    return known if slot_gpus is None else known | {"gpus": gpus_needed(merged), "slot_gpus": slot_gpus}
+    """What expressions can name: every parameter and flag (None where a point has none), and the GPUs where they are
+    known.
+    """
+    flags = _flags(server, params)
+    given = {flag for preset in (server.get("presets") or {}).values() for flag in preset}
+    known = {**dict.fromkeys([*given, *(server.get("space") or {})]), **flags, **(server.get("base") or {}), **params}
+    return known if slot_gpus is None else known | {"gpus": gpus_needed(flags), "slot_gpus": slot_gpus}
 
 
 @functools.lru_cache(maxsize=256)

@@ -14,12 +14,13 @@ from jinja2 import TemplateError, meta
 
 from ansible_collections.preheat.fleet.plugins.module_utils.sglang_container import check_environment
 from ansible_collections.preheat.fleet.plugins.module_utils.sglang_flags import flag_arguments
+from ansible_collections.preheat.fleet.plugins.module_utils.sglang_intent import PRESET, flag_of
 from ansible_collections.preheat.fleet.plugins.plugin_utils.problems import Problem, did_you_mean, problem
 from ansible_collections.preheat.fleet.plugins.plugin_utils.sweep_space import (
-    GPU_PARAMETERS,
     JINJA,
     MAX_POINTS,
     SIZES,
+    decides_gpus,
     holds,
     names,
     parse,
@@ -42,18 +43,18 @@ def check_space(server: dict[str, Any], sampler: str = "grid") -> list[Problem]:
     for name, choice in space.items():
         given = choice.get("values") if isinstance(choice, dict) else choice
         found += _check_flag(f"sweep_server.space.{name}", name, given if isinstance(given, list) else [])
+    for preset, flags in (server.get("presets") or {}).items():
+        for name, value in flags.items():
+            found += _check_flag(f"sweep_server.presets.{preset}.{name}", name, [value])
     found += _check_environment(server.get("environment") or {})
-    for name in sorted(base.keys() & space.keys()):
-        found.append(
-            problem(f"sweep_server.base.{name}", base[name], "is in base and in space.", "Keep one of the two.")
-        )
+    found += _check_spelling(base, space)
     for name, choice in space.items():
         try:
             # What is enumerated: all of a grid, and always what decides how many GPUs a launch needs.
-            (values if sampler == "grid" or name in GPU_PARAMETERS else parse)(choice)
+            (values if sampler == "grid" or decides_gpus(name) else parse)(choice)
         except ValueError as exc:
             found.append(problem(f"sweep_server.space.{name}", choice, str(exc), _REMEDY))
-    for name in sorted(SIZES & {*base, *space}):
+    for name in sorted(name for name in {*base, *space} if flag_of(name) in SIZES):
         for value in [base[name]] if name in base else [] if found else values(space[name]):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 part = "base" if name in base else "space"
@@ -68,15 +69,32 @@ def check_space(server: dict[str, Any], sampler: str = "grid") -> list[Problem]:
     return []
 
 
+def _check_spelling(base: dict[str, Any], space: dict[str, Any]) -> list[Problem]:
+    """A parameter has one place and one name."""
+    found = []
+    places: dict[str, tuple[str, str]] = {}
+    for part, name, value in [("base", *item) for item in base.items()] + [("space", *item) for item in space.items()]:
+        earlier, other = places.setdefault(flag_of(name), (part, name))
+        if other != name:
+            message = f"is the same flag as sweep_server.{earlier}.{other}."
+            found.append(problem(f"sweep_server.{part}.{name}", value, message, "Keep one of the two."))
+        elif earlier != part:
+            message = "is in base and in space."
+            found.append(problem(f"sweep_server.base.{name}", base[name], message, "Keep one of the two."))
+    return found
+
+
 def _check_flag(variable: str, name: str, given: list[Any]) -> list[Problem]:
     """What the module that launches would refuse. The value is not shown: it may be the secret that is refused."""
+    if name == PRESET:
+        return []
     if not _FLAG.match(str(name)):
         return [problem(variable, name, "is not an SGLang flag.", "Write the flag with underscores: tp_size.")]
     try:
         for value in [None, *given]:
-            flag_arguments({name: value})
+            flag_arguments({flag_of(name): value})
     except ValueError as exc:
-        message = str(exc).removeprefix(f"parameters.{name}: ")
+        message = str(exc).removeprefix(f"parameters.{flag_of(name)}: ")
         return [problem(variable, name, message, "Change or remove it.")]
     return []
 

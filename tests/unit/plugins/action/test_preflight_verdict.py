@@ -28,6 +28,7 @@ def plan(most=1, search=None, **server):
     assert not found
     return {
         "name": "s",
+        "image": "engine:1",
         "search": coerced["sweep_search"],
         "server": {"base": {}, "space": {"a": [1, 2]}, **server},
         "gpus_most": most,
@@ -42,8 +43,10 @@ def plan(most=1, search=None, **server):
 def judge(make_action):
     """The verdict on what hosts reported (``{host: gpu_host_preflight_result or None}``)."""
 
-    def run(reports, forks=50, **args):
+    def run(reports, forks=50, flags=None, **args):
         hostvars = {host: {"gpu_host_preflight_result": said} if said else {} for host, said in reports.items()}
+        for host, answer in (flags or {}).items():
+            hostvars[host]["_sglang_server_flags"] = answer
         action = make_action(preflight_verdict.ActionModule, hosts=list(reports), **args)
         return action.run(task_vars={"hostvars": hostvars, "ansible_forks": forks})
 
@@ -79,6 +82,48 @@ def test_notices_are_said_and_stop_nothing(judge, capsys):
     said = {"problems": [], "notices": [busy], "facts": {"gpus": gpus(1)}}
     assert not judge({"gpu1": said, "gpu2": said}, plan=plan()).get("failed")
     assert "good to know: [gpu1, gpu2] sweep_server = 0: GPU 0 is in use. Stop it." in capsys.readouterr().out
+
+
+ACCEPTED = [
+    {"names": ["model-path"], "least": 1, "most": 1, "choices": None},
+    {"names": ["quantization"], "least": 1, "most": 1, "choices": ["awq", "fp8"]},
+]
+
+
+def test_parameters_that_the_image_does_not_accept_are_problems(judge):
+    wanted = plan(base={"quantisation": "fp8"}, space={"quantization": [None, "fp9"]})
+    answer = {"flags": ACCEPTED}
+    said = judge({"gpu1": report(found=gpus(1)), "gpu2": report(found=gpus(1))}, plan=wanted,
+                 flags={"gpu1": answer, "gpu2": answer})["msg"]  # fmt: skip
+    assert "2 problems" in said
+    assert "[gpu1, gpu2] sweep_server.base.quantisation = 'fp8'" in said
+    assert "Nearest: quantization" in said
+    assert "sweep_server.space.quantization = 'fp9'" in said
+    assert "Did you mean 'fp8'? Choices: awq, fp8." in said
+
+
+def test_what_an_image_does_not_accept_of_a_preset_is_left_out_and_said(judge, capsys):
+    presets = {"fp8": {"quantization": "fp8", "kv_cache_dtype": "fp8_e4m3"}}
+    wanted = plan(base={"preset": "fp8"}, space={}, presets=presets)
+    verdict = judge({"gpu1": report(found=gpus(1))}, plan=wanted, flags={"gpu1": {"flags": ACCEPTED}})
+    assert verdict["plan"]["feasible"][0]["server_parameters"] == {"quantization": "fp8"}
+    assert verdict["plan"]["server"]["presets"] == {"fp8": {"quantization": "fp8"}}
+    assert verdict["unasked"] == []
+    said = capsys.readouterr().out
+    assert "[gpu1] sweep_server.presets.fp8.kv_cache_dtype = 'fp8_e4m3'" in said
+    assert "preset fp8: quantization = fp8" in said
+
+
+def test_an_image_that_was_not_asked_or_cannot_say_stops_nothing(judge, capsys):
+    answers = {"gpu2": {"flags": [], "reason": "no help"}, "gpu3": {"skipped": True}}
+    reports = {host: report(found=gpus(1)) for host in ("gpu1", "gpu2", "gpu3")}
+    verdict = judge(reports, plan=plan(), flags=answers)
+    assert verdict["unasked"] == ["gpu1"]
+    said = capsys.readouterr().out
+    assert "[gpu1] sweep_image = 'engine:1': The flags that it accepts are checked when" in said
+    assert "[gpu2] sweep_image = 'engine:1': The flags that it accepts are not known" in said
+    assert "no help." in said
+    assert "gpu3" not in said
 
 
 def test_slots_of_near_gpus(judge):

@@ -40,7 +40,7 @@ def test_the_arithmetic_is_shown():
         ({"tp_size": 2}, True),
         ({"tp_size": 2, "mem_fraction_static": 0.88}, False),
         ({"tp_size": 2, "mem_fraction_static": 0.9}, True),
-        ({"tensor_parallel_size": 2, "pp_size": 2, "mem_fraction_static": 0.5}, True),
+        ({"tp_size": 2, "pp_size": 2, "mem_fraction_static": 0.5}, True),
         ({"tp_size": 4, "mem_fraction_static": 0.4}, False),
         ({"quantization": "fp8"}, True),
         ({"cpu_offload_gb": 100}, True),

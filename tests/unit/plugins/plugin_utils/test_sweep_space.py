@@ -66,6 +66,13 @@ def test_values_refuses(choice, message):
         ({"environment": {"HF_TOKEN": "k3y"}}, "sweep_server.environment", "gets no token"),
         ({"environment": {"HF_HUB_CACHE": "/x"}}, "sweep_server.environment", "cache_dir"),
         ({"base": {"tp_size": 1}, "space": {"tp_size": [1]}}, "sweep_server.base.tp_size", "in base and in space"),
+        (
+            {"base": {"max_model_len": 1}, "space": {"context_length": [1]}},
+            "sweep_server.space.context_length",
+            "is the same flag as sweep_server.base.max_model_len",
+        ),
+        ({"base": {"tensor_parallel_size": "2"}}, "sweep_server.base.tensor_parallel_size", "not a number of GPUs"),
+        ({"presets": {"mine": {"port": 1}}}, "sweep_server.presets.mine.port", "not given here"),
         ({"space": {"tp_size": 2}}, "sweep_server.space.tp_size", "neither"),
         ({"space": {"tp_size": [1, "two"]}}, "sweep_server.space.tp_size", "not a number of GPUs"),
         ({"base": {"pp_size": 0}}, "sweep_server.base.pp_size", "not a number of GPUs"),
@@ -94,6 +101,49 @@ def test_grid_varies_the_last_parameter_fastest_and_drops_doubles():
     assert points[0]["server_parameters"] == {"a": 1, "b": "x", "c": 1}
 
 
+def test_a_point_is_launched_with_the_flags_of_its_preset_less_those_that_are_given():
+    server = {
+        "base": {"tensor_parallel_size": 2, "schedule_conservativeness": 1.0},
+        "space": {"preset": [None, "throughput", ["throughput", "fp8"]], "max_num_batched_tokens": [None, 4096]},
+        "presets": {
+            "throughput": {"chunked_prefill_size": 8192, "schedule_conservativeness": 0.3},
+            "fp8": {"quantization": "fp8"},
+        },
+    }
+    points = sweep_space.grid(server)
+    base = {"tp_size": 2, "schedule_conservativeness": 1.0}
+    launched = [
+        {name: value for name, value in point["server_parameters"].items() if value is not None} for point in points
+    ]
+    # What a preset gives and the point takes away or sets itself makes no launch of its own.
+    assert launched == [
+        base,
+        base | {"chunked_prefill_size": 4096},
+        base | {"quantization": "fp8"},
+        base | {"quantization": "fp8", "chunked_prefill_size": 4096},
+    ]
+    assert [point["params"]["preset"] for point in points] == [None, None, *[["throughput", "fp8"]] * 2]
+    assert {point["gpus"] for point in points} == {2}
+    assert sweep_space.baseline(server)["params"] == {"preset": None, "max_num_batched_tokens": None}
+    assert sweep_space.gpu_counts(server) == [2]
+
+
+def test_gpus_that_a_preset_decides_are_counted():
+    server = {"space": {"preset": [None, "wide"]}, "presets": {"wide": {"tp_size": 4}}}
+    assert sweep_space.gpu_counts(server) == [1, 4]
+
+
+def test_expressions_can_name_what_a_preset_gives_and_what_the_sweep_says():
+    server = {
+        "space": {"preset": [None, "short"], "max_num_seqs": [8, 64]},
+        "presets": {"short": {"context_length": 4096}},
+        "where": ["preset is none or max_num_seqs <= 8", "context_length is none or max_running_requests < 64"],
+    }
+    feasible, infeasible = sweep_space.admit(server, sweep_space.grid(server), 1)
+    assert [point["params"] for point in infeasible] == [{"preset": "short", "max_num_seqs": 64}]
+    assert len(feasible) == 3
+
+
 def test_no_space_is_one_point():
     assert [point["params"] for point in sweep_space.grid({"base": {"tp_size": 2}})] == [{}]
 
@@ -109,7 +159,7 @@ def test_key_ignores_order_but_not_values():
         ({}, 1),
         ({"device": "cpu", "tp_size": 2}, 0),
         ({"tp_size": 4}, 4),
-        ({"tensor_parallel_size": 2, "dp_size": 2, "pp_size": 2}, 8),
+        ({"tp_size": 2, "dp_size": 2, "pp_size": 2}, 8),
         ({"tp_size": 8, "dp_size": 8, "enable_dp_attention": True}, 8),
     ],
 )
