@@ -61,16 +61,16 @@ class ActionModule(ActionBase):
         plan: dict[str, Any] = {}
         if not mistyped:
             sweep = {name.removeprefix("sweep_"): value for name, value in coerced.items()}
-            sweep["server"], unresolved = sweep_presets.resolve(sweep["server"])
-            problems += unresolved + sweep_plan.check_sweep(sweep)
+            problems += sweep_plan.check_sweep(sweep)
             if not problems:
                 plan, more = self._plan(sweep, hostvars[args["hosts"][0]])
                 problems += more
         return {"changed": False, "plan": plan, "problems": problems}
 
     def _plan(self, sweep: dict[str, Any], host_variables: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
-        server, search = sweep["server"], sweep["search"]
-        sweep = {**sweep, "workloads": sweep_workloads.resolved(sweep["workloads"], sweep["slo"])}
+        server, search = sweep_presets.resolve(sweep["server"])[0], sweep["search"]
+        workloads = sweep_workloads.resolved(sweep["workloads"], sweep["slo"])
+        sweep = {**sweep, "server": server, "workloads": workloads}
         gpus = sweep_space.gpu_counts(server)
         plan = {
             **{

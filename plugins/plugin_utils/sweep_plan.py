@@ -18,7 +18,12 @@ from typing import Any
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
-from ansible_collections.preheat.fleet.plugins.plugin_utils import libraries, study_postgresql, sweep_search
+from ansible_collections.preheat.fleet.plugins.plugin_utils import (
+    libraries,
+    study_postgresql,
+    sweep_presets,
+    sweep_search,
+)
 from ansible_collections.preheat.fleet.plugins.plugin_utils.problems import Problem, did_you_mean, problem
 from ansible_collections.preheat.fleet.plugins.plugin_utils.sweep_objective import (
     check_goodput,
@@ -114,7 +119,8 @@ def check_sweep(sweep: dict[str, Any]) -> list[Problem]:
         found += check_goodput(sweep["objective"], sweep["slo"])
     if not objective and not slo and not workloads:
         found += check_limits(sweep["workloads"], sweep["objective"], sweep["slo"])
-    found += sweep_search.check(sweep["server"], sweep["search"], 1 + len(sweep["objective"].get("also") or []))
+    server, presets = sweep_presets.resolve(sweep["server"])
+    found += presets + sweep_search.check(server, sweep["search"], 1 + len(sweep["objective"].get("also") or []))
     return found
 
 
