@@ -12,6 +12,7 @@ import re
 import time
 import traceback
 
+from ansible_collections.preheat.fleet.plugins.module_utils.gpu_inventory import inventory
 from ansible_collections.preheat.fleet.plugins.module_utils.image_pull import Progress
 from ansible_collections.preheat.fleet.plugins.module_utils.image_pull import explain as explain_pull
 
@@ -105,6 +106,20 @@ def cdi_kind_of(info):
         if device.get("Source") == "cdi" and kind.endswith("/gpu"):
             return kind
     return None
+
+
+def cdi_devices(info, gpus, listed):
+    """The names of CDI devices for GPUs (indexes or UUIDs); listed() gives the host's GPUs as gpu_info does.
+
+    NVIDIA's specification has UUIDs too, AMD's only indexes. An engine before Docker 28.2 does not tell what it has.
+    """
+    kind = cdi_kind_of(info) or "nvidia.com/gpu"
+    known = {device.get("ID") for device in info.get("DiscoveredDevices") or []}
+    names = [f"{kind}={gpu}" for gpu in gpus]
+    if not known or known.issuperset(names):
+        return names
+    index_of = {gpu["uuid"]: gpu["index"] for gpu in listed()}
+    return [name if name in known else f"{kind}={index_of.get(gpu, gpu)}" for name, gpu in zip(names, gpus)]
 
 
 def engine_unreachable(docker_host, error):
@@ -214,8 +229,8 @@ class DockerClient:
     def device_request(self, access, gpus):
         ids = [str(gpu) for gpu in gpus]
         if access == "cdi":
-            kind = cdi_kind_of(self.info()) or "nvidia.com/gpu"
-            return docker_types.DeviceRequest(driver="cdi", device_ids=[f"{kind}={gpu}" for gpu in ids])
+            devices = cdi_devices(self.info(), ids, lambda: inventory()["gpus"])
+            return docker_types.DeviceRequest(driver="cdi", device_ids=devices)
         return docker_types.DeviceRequest(driver="nvidia", device_ids=ids, capabilities=[["gpu"]])
 
     def create(self, *, name, image, command, environment, labels, container_port, **host):

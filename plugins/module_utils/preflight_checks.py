@@ -269,13 +269,22 @@ def _note_busy(gpus, findings):
             )
 
 
+_NOT_SET_UP = {"nvidia": "neither the NVIDIA runtime nor CDI is set up", "amd": "CDI is not set up"}
+_TOOLKITS = {
+    "nvidia": "install nvidia-container-toolkit, then 'nvidia-ctk runtime configure --runtime=docker' and restart "
+    "Docker; for CDI 'nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml'",
+    "amd": "install amd-container-toolkit and Docker >= 28.2, then 'amd-ctk cdi generate'; leave gpu_access at auto",
+}
+
+
 def _check_gpu_access(params, facts, findings):
     access = params["gpu_access"]
-    if not (params["gpus_needed"] and facts["docker_version"]) or facts["gpu_vendor"] != "nvidia":
+    if not (params["gpus_needed"] and facts["docker_version"]) or facts["gpu_vendor"] not in _TOOLKITS:
         return
+    has_runtime = facts["has_nvidia_runtime"] and facts["gpu_vendor"] == "nvidia"
     ways = {
-        "auto": facts["has_nvidia_runtime"] or facts["has_cdi"],
-        "device_request": facts["has_nvidia_runtime"],
+        "auto": has_runtime or facts["has_cdi"],
+        "device_request": has_runtime,
         "cdi": facts["has_cdi"],
         "none": True,
     }
@@ -283,11 +292,10 @@ def _check_gpu_access(params, facts, findings):
         findings.problem(
             "gpu_access",
             access,
-            "the Docker engine cannot give GPUs to containers: neither the NVIDIA runtime nor CDI is set up"
+            f"the Docker engine cannot give GPUs to containers: {_NOT_SET_UP[facts['gpu_vendor']]}"
             if access == "auto"
             else f"the Docker engine cannot give GPUs to containers by {access}",
-            "install nvidia-container-toolkit, then 'nvidia-ctk runtime configure --runtime=docker' and restart "
-            "Docker; for CDI 'nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml'",
+            _TOOLKITS[facts["gpu_vendor"]],
         )
 
 

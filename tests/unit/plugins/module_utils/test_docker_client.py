@@ -66,6 +66,23 @@ def test_gpu_access(info, access, kind):
 
 
 @pytest.mark.parametrize(
+    ("devices", "gpus", "names"),
+    [
+        (["nvidia.com/gpu=0", "nvidia.com/gpu=GPU-b"], ["GPU-b"], ["nvidia.com/gpu=GPU-b"]),
+        (["nvidia.com/gpu=0", "nvidia.com/gpu=1"], ["GPU-b"], ["nvidia.com/gpu=1"]),
+        (["amd.com/gpu=0", "amd.com/gpu=1", "amd.com/gpu=all"], ["GPU-b", "GPU-a"], ["amd.com/gpu=1", "amd.com/gpu=0"]),
+        (["amd.com/gpu=0"], ["0"], ["amd.com/gpu=0"]),
+        (["amd.com/gpu=0"], ["GPU-x"], ["amd.com/gpu=GPU-x"]),
+        ([], ["GPU-b"], ["nvidia.com/gpu=GPU-b"]),
+    ],
+)
+def test_cdi_devices(devices, gpus, names):
+    info = {"DiscoveredDevices": [{"Source": "cdi", "ID": device} for device in devices]}
+    listed = [{"index": 0, "uuid": "GPU-a"}, {"index": 1, "uuid": "GPU-b"}]
+    assert docker_client.cdi_devices(info, gpus, lambda: listed) == names
+
+
+@pytest.mark.parametrize(
     ("explanation", "error_class", "remedy"),
     [
         (

@@ -177,6 +177,8 @@ PULLED = [wanted(size_bytes=90 * GB)]
         ),
         ({}, facts(has_nvidia_runtime=False), "gpu_access", "neither", "nvidia-container-toolkit"),
         ({"gpu_access": "cdi"}, facts(), "gpu_access", "by cdi", "nvidia-ctk"),
+        ({}, facts(gpu_vendor="amd"), "gpu_access", "CDI is not set up", "amd-ctk cdi generate"),
+        ({"gpu_access": "device_request"}, facts(gpu_vendor="amd", has_cdi=True), "gpu_access", "by device", "amd-ctk"),
         (
             {"gpu_access": "device_request"},
             facts(has_nvidia_runtime=False, has_cdi=True),
@@ -212,7 +214,8 @@ def test_a_problem_is_told_once_with_its_remedy(wishes, host, variable, message,
         ({"gpus_needed": 0}, facts(has_nvidia_runtime=False)),
         ({}, facts(has_nvidia_runtime=False, has_cdi=True)),
         ({"gpu_access": "none"}, facts(has_nvidia_runtime=False)),
-        ({}, facts(has_nvidia_runtime=False, gpu_vendor="amd")),
+        ({}, facts(has_nvidia_runtime=False, has_cdi=True, gpu_vendor="amd")),
+        ({"gpu_access": "none"}, facts(gpu_vendor="amd")),
         ({}, facts(gpus=[gpu(0, None), gpu(1, None)])),
         ({"gpu_memory_needed_bytes": 80 * GB}, facts()),
         (
