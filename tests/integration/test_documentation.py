@@ -32,6 +32,7 @@ HERE = {"sweeps/NAME": "sweeps/mine", "results/NAME": "results/mine", "sweep_nam
 MORE = {"HF_HUB_OFFLINE=1 tune.yml @sweep": ["-e", "sweep_name=offline"]}
 SAYS = {
     "ansible -m ping gpu_hosts": "pong",
+    "ansible gpu_hosts -m preheat.fleet.sglang_server_info": "servers",
     "plan.yml @sweep": "sweep mine: 1 points known, 1 launches",
     "tune.yml --check @sweep": "sweep mine: 1 points known, 1 launches",
     "tune.yml --ask-vault-pass @sweep": "complete:",

@@ -35,6 +35,7 @@ RUN_BY = {
     "tune.yml --ask-vault-pass @sweep": DOCS,
     "HF_HUB_OFFLINE=1 tune.yml @sweep": DOCS,
     "warm.yml @sweep model_cache_preload": DOCS,
+    "ansible gpu_hosts -m preheat.fleet.sglang_server_info": DOCS,
     "report.yml sweep_name": DOCS,
     "report.yml sweep_name sweep_report_savings": DOCS,
     "make bench-saving RESULTS": DOCS,
@@ -189,6 +190,8 @@ def shape(words: tuple[str, ...]) -> str:
         options = [f"--{name.replace('_', '-')}" for name in flags]
         options += [f"--{name}={getattr(arguments, name)}" for name in ("limit", "tags") if getattr(arguments, name)]
         return " ".join([*arguments.environment, arguments.playbook, *sorted(options), *sorted(kinds), *sorted(names)])
+    if words[0] == "ansible":
+        return " ".join(words[: words.index("-e")] if "-e" in words else words)
     if words[0] == "make":
         return " ".join(word.split("=")[0] for word in words)
     return " ".join(words)
