@@ -13,7 +13,8 @@ import re
 # The newer name first. The older ones are deprecated, but all that SGLang 0.4.10 knows.
 MODEL_INFO = ("/model_info", "/get_model_info")
 SERVER_INFO = ("/server_info", "/get_server_info")
-METRICS = ("/metrics",)
+# With a mounted application, some versions answer at one of these and redirect the other.
+METRICS = ("/metrics", "/metrics/")
 
 _SAMPLE = re.compile(r"^(sglang[:_]\w+)(?:\{(.*)\})?\s+(\S+)")
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\[\\n"])*)"')
