@@ -64,6 +64,12 @@ options:
       - Token for private and gated repos.
       - Without it, that of the host's environment or login (E(HF_TOKEN), C(hf auth login)), if there is one.
     type: str
+  token_file:
+    description:
+      - File on the host with the token, which is removed as soon as it has been read.
+      - So gets the background job of O(progress_bytes) what O(token) is, for Ansible keeps a job's arguments on the host's
+        disk while it runs.
+    type: path
   endpoint:
     description: The Hub. Without it what E(HF_ENDPOINT) says, in most cases C(https://huggingface.co).
     type: str
@@ -104,7 +110,8 @@ options:
         left. The download is then a job in the background of the host, which goes on if the controller is lost. V(0)
         prints nothing.
       - Without it 67108864, with O(verify=full) V(0).
-      - The module called by other code than a task fetches nothing then, and returns C(deferred).
+      - The module called by other code than a task fetches nothing then, and returns C(deferred), and
+        with O(token) a C(token_file) for the call that does.
     type: int
   retries:
     description:
@@ -286,7 +293,7 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
-from ansible_collections.preheat.fleet.plugins.module_utils import hf_remove, hf_report
+from ansible_collections.preheat.fleet.plugins.module_utils import hf_remove, hf_report, hf_token
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_arguments import SNAPSHOT_ARGUMENTS
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_cache import RepoCache, default_cache_dir
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_fetch import STALL_SECONDS
@@ -325,6 +332,7 @@ def present(params: dict, check_mode: bool) -> dict:
     done = Done() if check_mode or deferred else snapshot.apply(plan)
     return {
         **({"deferred": True} if deferred else {}),
+        **({"token_file": hf_token.leave(params["token"])} if deferred and params["token"] else {}),
         **hf_report.of_snapshot(plan, done, cache.snapshot(plan.commit)),
         "revision": revision,
         "seconds": round(time.monotonic() - begin, 3),
@@ -345,6 +353,7 @@ def main() -> None:
             **SNAPSHOT_ARGUMENTS,
             "state": {"type": "str", "choices": ["present", "seeded", "absent"], "default": "present"},
             "revision": {"type": "str"},
+            "token_file": {"type": "path", "no_log": False},
             "fallback_endpoints": {"type": "list", "elements": "str"},
             "seed": {"type": "path"},
             "max_workers": {"type": "int", "default": 8},
@@ -352,6 +361,7 @@ def main() -> None:
             "stall_seconds": {"type": "int", "default": STALL_SECONDS},
         },
         required_if=[("state", "seeded", ["seed"])],
+        mutually_exclusive=[("token", "token_file")],
         supports_check_mode=True,
     )
     params = module.params
@@ -359,6 +369,9 @@ def main() -> None:
     act = absent if params["state"] == "absent" else present
     known = {"repo_id": params["repo_id"], "cache_dir": params["cache_dir"]}
     try:
+        if params["token_file"]:
+            params["token"] = hf_token.take(params["token_file"])
+            module.no_log_values.add(params["token"])
         result = act(params, module.check_mode)
     except HubError as error:
         module.fail_json(msg=str(error), reason=error.reason, remedy=error.remedy, **known)

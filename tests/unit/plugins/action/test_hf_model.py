@@ -116,6 +116,13 @@ def test_a_long_download_says_how_it_goes(hold, clock, said):
     assert host.of("async_status")[0][0] == {"jid": "j1", "mode": "status", "_async_dir": "/root/.ansible_async"}
 
 
+def test_the_background_job_gets_no_token_but_where_it_is(hold, clock):
+    host = Host(clock, first={**DEFERRED, "token_file": "/dev/shm/t"})
+    assert hold(host, token="secret") == DONE
+    background = host.of("hf_model")[1]
+    assert background == ({"progress_bytes": 0, "repo_id": "o/m", "token": None, "token_file": "/dev/shm/t"}, True)
+
+
 @pytest.mark.parametrize(("args", "threshold"), [({"progress_bytes": 7}, 7), ({"verify": "full"}, 0), ({}, 64 << 20)])
 def test_from_how_many_bytes_on(hold, clock, args, threshold):
     host = Host(clock, first={"changed": False})

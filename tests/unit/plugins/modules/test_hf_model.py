@@ -724,6 +724,29 @@ def test_as_a_process_with_check_diff_and_a_secret(hub, cache):
     assert not any(secret.encode() in path.read_bytes() for path in cache.rglob("*") if path.is_file())
 
 
+def test_a_call_that_defers_leaves_the_token_for_the_one_that_fetches(hub, cache):
+    secret = "hf_SeCrEt0123456789"
+    hub.control.restrict(REPO, tokens=[secret])
+    deferred = finish(start(hub, cache, token=secret, progress_bytes=1))
+    assert (deferred["deferred"], deferred["bytes_fetched"]) == (True, 0)
+    left = Path(deferred["token_file"])
+    assert (left.read_text(), left.stat().st_mode & 0o777) == (secret, 0o600)
+
+    done = finish(start(hub, cache, token_file=str(left)))
+    assert done["bytes_fetched"] == SIZE
+    assert not left.exists()
+    assert secret not in json.dumps([deferred, done])
+
+    again = finish(start(hub, cache, token_file=str(left)))
+    assert (again["failed"], again["reason"]) == (True, "bad_value")
+    assert str(left) in again["msg"]
+
+
+def test_without_a_token_none_is_left(hub, cache):
+    assert "token_file" not in present(hub, cache, progress_bytes=1)
+    assert "token_file" not in present(hub, cache, progress_bytes=1, token="any", check_mode=True)
+
+
 def test_failure_as_a_process(hub, cache):
     result = finish(start(hub, cache, repo_id="acme/nothing"))
     assert result["failed"]
