@@ -140,9 +140,16 @@ class _Handler(BaseHTTPRequestHandler):
         """There is nobody to read it."""
 
 
-def read(peer: tuple[str, int], etag: str, start: int, *, context: ssl.SSLContext, limit: Limit, write) -> None:
-    """write(data) gets the peer's bytes of a file from start to its end. Raises Busy, or OSError if it breaks off."""
-    link = http.client.HTTPSConnection(peer[0], peer[1], context=context, timeout=SILENCE_SECONDS)
+def read(
+    peer: tuple[str, int], etag: str, start: int, *, source: str, context: ssl.SSLContext, limit: Limit, write
+) -> None:
+    """write(data) gets the peer's bytes of a file from start to its end. Raises Busy, or OSError if it breaks off.
+
+    source: this host's address, from which the peer expects it; a host may have several.
+    """
+    link = http.client.HTTPSConnection(
+        peer[0], peer[1], context=context, timeout=SILENCE_SECONDS, source_address=(source, 0)
+    )
     try:
         link.request("GET", f"/{etag}", headers={"Range": f"bytes={start}-"})
         answer = link.getresponse()

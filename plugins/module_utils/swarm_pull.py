@@ -38,8 +38,8 @@ def _own_disk() -> Iterator[None]:
 class Puller:
     """begin_pull, land, give_up_pull, can_pull and fail are the agent's."""
 
-    def __init__(self, agent, context, limit: swarm_https.Limit, name: str):
-        self._agent, self._context, self._limit, self._name = agent, context, limit, name
+    def __init__(self, agent, context, limit: swarm_https.Limit, address: str):
+        self._agent, self._context, self._limit, self._address = agent, context, limit, address
         self._holders: dict[str, list[tuple[str, int]]] = {}
         self._liars: dict[str, set] = {}  # who gave wrong bytes of a file
         self._doubted: set[str] = set()
@@ -86,7 +86,7 @@ class Puller:
             ]
             if not able:
                 return None
-            chosen = min(able, key=lambda etag: (len(self._holders[etag]), _rank(self._name, etag)))
+            chosen = min(able, key=lambda etag: (len(self._holders[etag]), _rank(self._address, etag)))
             self._under_way.add(chosen)
             return chosen
 
@@ -139,7 +139,9 @@ class Puller:
 
         etag = item.file.etag
         try:
-            swarm_https.read(peer, etag, found.size, context=self._context, limit=self._limit, write=write)
+            swarm_https.read(
+                peer, etag, found.size, source=self._address, context=self._context, limit=self._limit, write=write
+            )
         finally:
             with _own_disk():
                 stream.close()

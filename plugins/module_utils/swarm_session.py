@@ -80,6 +80,7 @@ class Swarm:
         self._lt = libtorrent
         self._session = libtorrent.session(settings(address, port, upload_bytes, download_bytes))
         self._handles: dict = {}
+        self._fetched: set[str] = set()  # of these, what this host takes from peers
         self._peers: list[tuple[str, int]] = []
         # Without this, limits would not count for addresses of private networks, which is what hosts have.
         everybody = libtorrent.ip_filter()
@@ -100,8 +101,12 @@ class Swarm:
             plain = str(ipaddress.ip_address(address))
             rules.add_rule(plain, plain, 0)
         self._session.set_ip_filter(rules)
-        before, self._peers = self._peers, [(address, port) for address, port in peers if port]
-        return not set(before) <= set(self._peers)
+        before, self._peers = set(self._peers), [(address, port) for address, port in peers if port]
+        # Who came later, or came back at another port, is connected to for what is under way, too.
+        for etag in self._fetched:
+            for peer in set(self._near(etag)) - before:
+                self._handles[etag].connect_peer(peer)
+        return not before <= set(self._peers)
 
     def add(self, etag: str, torrent: bytes, path: str, seed: bool, only: range | None = None) -> None:
         """Share a file that is there and right (seed), or fetch it to path, keeping what is right of what is there.
@@ -125,10 +130,12 @@ class Swarm:
         elif seed:
             params.flags |= flags.seed_mode
         handle = self._handles[etag] = self._session.add_torrent(params)
-        for peer in [] if seed else self._near(etag):
-            handle.connect_peer(peer)
         if seed:
             handle.set_max_uploads(SEED_UPLOADS)
+        else:
+            self._fetched.add(etag)
+            for peer in self._near(etag):
+                handle.connect_peer(peer)
         handle.resume()  # connects at once; peers of a torrent that runs wait for the next second
 
     def _near(self, etag: str) -> list[tuple[str, int]]:
@@ -148,6 +155,7 @@ class Swarm:
 
     def remove(self, etag: str) -> None:
         handle = self._handles.pop(etag, None)
+        self._fetched.discard(etag)
         if handle is not None:
             self._session.remove_torrent(handle)
 

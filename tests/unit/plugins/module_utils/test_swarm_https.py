@@ -37,11 +37,9 @@ def server(contexts, tmp_path):
     server.server_close()
 
 
-def fetch(server, context, etag=ETAG, start=0):
-    parts = []
-    swarm_https.read(
-        ("127.0.0.1", server.port), etag, start, context=context, limit=swarm_https.Limit(0), write=parts.append
-    )
+def fetch(server, context, etag=ETAG, start=0, source="127.0.0.1"):
+    parts, how = [], {"source": source, "context": context, "limit": swarm_https.Limit(0)}
+    swarm_https.read(("127.0.0.1", server.port), etag, start, write=parts.append, **how)
     return b"".join(parts)
 
 
@@ -79,6 +77,7 @@ def test_an_address_that_is_no_peer_s_is_not_answered(server, contexts):
     server.allow(["127.0.0.2"])
     with pytest.raises(OSError):
         fetch(server, contexts[1])
+    assert fetch(server, contexts[1], source="127.0.0.2") == DATA
 
 
 def test_who_says_nothing_keeps_nobody_waiting(server, contexts):

@@ -53,7 +53,7 @@ def pull(tmp_path, monkeypatch):
     def run(behaviours, seconds=5.0):
         asked = []
 
-        def read(peer, _etag, start, *, context, limit, write):
+        def read(peer, _etag, start, *, source, context, limit, write):
             asked.append((peer, start))
             behaviours[peer](start, write)
 
