@@ -67,8 +67,8 @@ options:
   token_file:
     description:
       - File on the host with the token, which is removed as soon as it has been read.
-      - So gets the background job of O(progress_bytes) what O(token) is, for Ansible keeps a job's arguments on the host's
-        disk while it runs.
+      - The background job of O(progress_bytes) gets O(token) in this way, for Ansible keeps a job's arguments on the
+        host's disk while it runs.
     type: path
   endpoint:
     description: The Hub. Without it what E(HF_ENDPOINT) says, in most cases C(https://huggingface.co).

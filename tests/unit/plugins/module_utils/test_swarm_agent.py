@@ -215,8 +215,7 @@ def test_what_one_host_has_comes_from_it(fleet, host):
 
 
 def test_hosts_without_libtorrent_take_whole_files_over_https(fleet, host):
-    seed, plain, other = hosts = host(), host(torrent=False), host(torrent=False)
-    fleet.run(*hosts)
+    hosts = fleet.run(host(), host(torrent=False), host(torrent=False))
     assert_all_hold(hosts)
     assert fleet.hub_bytes() == ONCE
     assert [each.report["source"] for each in hosts] == ["hub", "swarm", "swarm"]
