@@ -38,9 +38,12 @@ unit: venv-dev ## the unit tests, in seconds
 integration: venv-dev lab ## end to end on the lab
 	python -m pytest tests/integration
 
-browser: venv-dev ## the reports in headless Chromium, which it installs: nothing empty, nothing over another
+browser: venv-dev venv-dashboard ## reports and dashboard in headless Chromium, which it installs; screenshots stay in .lab/browser
 	scripts/ensure_chromium.sh
 	python -m pytest tests/browser
+
+dashboard: venv-dashboard ## Optuna's dashboard on the study of SWEEP=results/demo, also while it runs (PORT=8080)
+	python scripts/dashboard.py $(or $(SWEEP),results/demo) --port $(or $(PORT),8080)
 
 molecule: venv-dev lab ## every role on the lab: check mode, converge, idempotence, verify, what breaks is repaired
 	molecule test --all
@@ -77,8 +80,10 @@ bench-warm: venv ## a fleet gets warm: the swarm beside its alternatives, and wi
 clean: ## remove all that the others made, containers, images and networks included
 	scripts/clean.sh
 
-.PHONY: venv venv-dev
+.PHONY: venv venv-dev venv-dashboard dashboard
 venv:
 	@scripts/ensure_venv.sh controller
 venv-dev:
 	@scripts/ensure_venv.sh dev
+venv-dashboard: venv
+	@python -m pip install -qq --disable-pip-version-check -r requirements/dashboard.txt

@@ -229,9 +229,13 @@ def _key(record: dict[str, Any]) -> str:
 
 def result_of(record: Mapping[str, Any]) -> dict[str, Any]:
     """What the study keeps of how a recorded trial ended, for those that watch the sweep."""
-    value = (record.get("objective") or {}).get("value")
-    return {"status": record["status"], "eligible": record.get("eligible") is True, "value": value,
-            "wall_seconds": record.get("wall_seconds") or 0.0}  # fmt: skip
+    return {
+        "status": record["status"],
+        "error": (record.get("error") or {}).get("class"),
+        "eligible": record.get("eligible") is True,
+        "value": (record.get("objective") or {}).get("value"),
+        "wall_seconds": round(record.get("wall_seconds") or 0.0, 1),
+    }
 
 
 def told_of(record: dict[str, Any], plan: Mapping[str, Any], taught: bool) -> dict[str, Any]:
