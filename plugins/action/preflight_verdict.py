@@ -42,6 +42,7 @@ class ActionModule(ActionBase):
                 "cpu_slots_per_host": {"type": "int", "default": 1},
                 "exclusive_host": {"type": "bool", "default": False},
                 "allow_unequal_gpus": {"type": "bool", "default": False},
+                "image_brought": {"type": "bool", "default": False},
             }
         )
         variables = task_vars or {}
@@ -79,7 +80,8 @@ class ActionModule(ActionBase):
                 remedy = f"Run with --forks {len(plan['slots'])}, or set forks in ansible.cfg."
                 problems.append(problem("forks", forks, f"are too few for {len(plan['slots'])} slots.", remedy))
         if problems:
-            return {"failed": True, "msg": format_problems(problems)}
+            until_now = ["no model was downloaded, nothing was launched"] if args["image_brought"] else []
+            return {"failed": True, "msg": format_problems(problems, *until_now)}
         if not plan:
             return {"changed": False, "plan": plan}
         forecast = sweep_forecast.forecast(plan, *sweep_forecast.past_trials(plan))

@@ -27,26 +27,26 @@ PRESETS: dict[str, dict] = {
     "fp8": {"quantization": "fp8", "kv_cache_dtype": "fp8_e4m3"},
 }
 
-# What is worth searching for the same intent: SGLang's default, the preset's value, and what lies beside it.
+# What is worth searching for the same intent: SGLang's own choice (None), the preset's value, and what lies beside it.
 SPACES: dict[str, dict] = {
     "throughput": {
-        "chunked_prefill_size": [4096, 8192, 16384],
-        "num_continuous_decode_steps": [1, 4],
-        "schedule_conservativeness": [0.3, 1.0],
+        "chunked_prefill_size": [None, 8192, 16384],
+        "num_continuous_decode_steps": [None, 4],
+        "schedule_conservativeness": [None, 0.3],
         "mem_fraction_static": [None, 0.9],
     },
     "latency": {
-        "chunked_prefill_size": [1024, 2048, 4096],
-        "enable_mixed_chunk": [False, True],
-        "schedule_conservativeness": [1.0, 1.3],
+        "chunked_prefill_size": [None, 1024, 2048],
+        "enable_mixed_chunk": [None, True],
+        "schedule_conservativeness": [None, 1.3],
         "max_running_requests": [None, 32],
     },
     "long_context": {
-        "chunked_prefill_size": [2048, 4096, 8192],
-        "max_running_requests": [16, 32, 64],
-        "schedule_policy": ["fcfs", "lpm"],
+        "chunked_prefill_size": [None, 2048, 4096],
+        "max_running_requests": [None, 16, 32],
+        "schedule_policy": [None, "lpm"],
     },
-    "fp8": {"quantization": [None, "fp8"], "kv_cache_dtype": ["auto", "fp8_e4m3", "fp8_e5m2"]},
+    "fp8": {"quantization": [None, "fp8"], "kv_cache_dtype": [None, "fp8_e4m3", "fp8_e5m2"]},
 }
 
 # vLLM's names and SGLang's further ones, with SGLang's flag. docs/how-to/write-a-sweep.md says where senses differ.

@@ -51,6 +51,10 @@ options:
     description: Accept hosts whose GPUs have different names; without it they are a problem.
     type: bool
     default: false
+  image_brought:
+    description: Whether hosts have got the image since an earlier verdict, so that its flags could be asked for.
+    type: bool
+    default: false
 attributes:
   check_mode:
     support: full

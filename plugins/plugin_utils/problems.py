@@ -26,10 +26,10 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(known)}."
 
 
-def format_problems(problems: list[Problem]) -> str:
+def format_problems(problems: list[Problem], until_now: str = "nothing was downloaded or launched") -> str:
     """All problems as one message."""
     lines = problem_lines(problems)
-    count = f"{len(lines)} problem{'s' if len(lines) != 1 else ''} found; nothing was downloaded or launched."
+    count = f"{len(lines)} problem{'s' if len(lines) != 1 else ''} found; {until_now}."
     return "\n".join([count, *(f"  {line}" for line in lines)])
 
 

@@ -65,6 +65,25 @@ def test_each_kind_of_problem(run, changed, expected):
         assert text in output
 
 
+def test_parameters_are_checked_against_the_help_of_the_image(run):
+    """Also on hosts that are new: they get preheat's Python first, and the verdict is given again."""
+    output = run(
+        sweep_image="preheat-lab/light-engine:latest",
+        sweep_server={
+            "base": {"device": "cpu", "max_num_seqs": 4, "chunked_prefil_size": 512, "preset": "throughput"},
+            "space": {"attention_backend": ["torch_native", "triton"], "schedule_policy": ["fcfs", "lmp"]},
+        },
+    )
+    for text in (
+        "2 problems found",
+        "[gpu1, gpu2] sweep_server.base.chunked_prefil_size = 512: --chunked-prefil-size is no flag",
+        "Nearest: chunked_prefill_size",
+        "[gpu1, gpu2] sweep_server.space.schedule_policy = 'lmp'",
+        "Did you mean 'lpm'? Choices:",
+    ):
+        assert text in output
+
+
 def test_tune_without_a_sweep_says_what_to_give(fleet):
     output = fleet.playbook("tune.yml", expect=2)
     assert "sweep_name = None: is missing. Give a sweep file" in output

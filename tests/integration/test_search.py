@@ -21,12 +21,15 @@ def test_a_tpe_sweep_whose_controller_is_killed(fleet, tmp_path):
         "schedule_policy": ["fcfs", "lpm"],
         "schedule_conservativeness": {"low": 0.3, "high": 1.3, "when": "schedule_policy == 'lpm'"},
     }
+    # The preset's flags, but for one that is given by another engine's name for it.
+    base = {**LAB_SWEEP["sweep_server"]["base"], "preset": "latency", "max_num_batched_tokens": 512}
     sweep = {
         **LAB_SWEEP,
         "sweep_name": "searched",
         "sweep_image": "preheat-lab/light-engine:latest",
         "sweep_results_dir": str(tmp_path),
-        "sweep_server": {**LAB_SWEEP["sweep_server"], "space": space, "where": ["max_running_requests > 2"]},
+        "sweep_server": LAB_SWEEP["sweep_server"]
+        | {"base": base, "space": space, "where": ["max_running_requests > 2"]},
         "sweep_workloads": [{"name": "w", "input_tokens": 8, "output_tokens": 4, "concurrency": [2], "num_prompts": 4}],
         "sweep_search": {"sampler": "tpe", "trials": TRIALS, "startup_trials": 4, "control_every": 20, "repeats": 2,
                          "enqueue": [{"max_running_requests": 8, "schedule_policy": "fcfs"}]},
@@ -60,6 +63,12 @@ def test_a_tpe_sweep_whose_controller_is_killed(fleet, tmp_path):
     launched = [r for r in records.values() if r["status"] == "complete" and r["kind"] != "control"]
     assert len(launched) == TRIALS, output
     assert len({json.dumps(r["server_parameters"], sort_keys=True) for r in launched}) == TRIALS
+    given = {"chunked_prefill_size": 512, "enable_mixed_chunk": True}
+    assert all(given.items() <= r["server_parameters"].items() for r in records.values())
+    assert "preset latency: chunked_prefill_size = 2048, enable_mixed_chunk = True" in output
+    best = yaml.safe_load((tmp_path / "searched" / "best.yml").read_text())
+    assert given.items() <= best["sglang_server_parameters"].items()
+    assert "preset" not in best["sglang_server_parameters"]
     assert [r["kind"] for r in launched[:2]] == ["baseline", "enqueued"]
     assert {r["slot"]["members"][0]["host"] for r in records.values() if r["kind"] in ("baseline", "control")} == set(
         HOSTS

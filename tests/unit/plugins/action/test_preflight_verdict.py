@@ -95,11 +95,17 @@ def test_parameters_that_the_image_does_not_accept_are_problems(judge):
     answer = {"flags": ACCEPTED}
     said = judge({"gpu1": report(found=gpus(1)), "gpu2": report(found=gpus(1))}, plan=wanted,
                  flags={"gpu1": answer, "gpu2": answer})["msg"]  # fmt: skip
-    assert "2 problems" in said
+    assert "2 problems found; nothing was downloaded or launched." in said
     assert "[gpu1, gpu2] sweep_server.base.quantisation = 'fp8'" in said
     assert "Nearest: quantization" in said
     assert "sweep_server.space.quantization = 'fp9'" in said
     assert "Did you mean 'fp8'? Choices: awq, fp8." in said
+
+
+def test_a_verdict_on_an_image_that_was_brought_does_not_say_that_nothing_was(judge):
+    wanted = plan(base={"quantisation": "fp8"})
+    said = judge({"gpu1": report(found=gpus(1))}, plan=wanted, flags={"gpu1": {"flags": ACCEPTED}}, image_brought=True)
+    assert said["msg"].startswith("2 problems found; no model was downloaded, nothing was launched.")
 
 
 def test_what_an_image_does_not_accept_of_a_preset_is_left_out_and_said(judge, capsys):

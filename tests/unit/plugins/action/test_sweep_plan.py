@@ -87,6 +87,29 @@ def test_a_plan(plan, hub, tmp_path):
     json.dumps(made)
 
 
+def test_presets_are_spelled_out_in_the_plan(plan, hub):
+    own = {"mine": {"tensor_parallel_size": 4}}
+    made, problems = plan(sweep_server={"base": {"a": 1}, "space": {"preset": [None, "mine", "fp8"]}, "presets": own})
+    assert problems == []
+    assert made["server"]["presets"] == {
+        "mine": {"tp_size": 4}, "fp8": {"quantization": "fp8", "kv_cache_dtype": "fp8_e4m3"}
+    }  # fmt: skip
+    assert (made["gpus_least"], made["gpus_most"], made["points"]) == (1, 4, 3)
+
+
+def test_the_space_of_a_preset_stands_in_the_plan(plan, hub):
+    made, problems = plan(sweep_server={"space": {"preset": "fp8", "tp_size": [1, 2]}})
+    assert problems == []
+    assert list(made["server"]["space"]) == ["quantization", "kv_cache_dtype", "tp_size"]
+    assert made["points"] == 2 * 3 * 2 + 1, "and the baseline, for tp_size has no value that leaves it out"
+
+
+def test_all_that_is_wrong_with_presets_and_the_rest_is_said_at_once(plan, hub):
+    made, problems = plan(sweep_server={"base": {"preset": "fst", "port": 1}, "space": {"preset": ["fp8"]}})
+    assert made == {}
+    assert said(problems) == [("", "sweep_server.base.preset"), ("", "sweep_server.base.port")]
+
+
 @pytest.mark.parametrize(
     ("hosts", "variables", "expected"),
     [

@@ -79,3 +79,5 @@ def test_the_space_of_a_preset_holds_what_it_gives():
     for name, flags in sglang_intent.PRESETS.items():
         for flag, value in flags.items():
             assert value in sglang_intent.SPACES[name][flag]
+        # So the baseline is one of its points, and no launch of its own.
+        assert all(None in values for values in sglang_intent.SPACES[name].values())

@@ -73,6 +73,26 @@ def test_a_failure_is_a_result(monkeypatch, state, failure, phase):
     }
 
 
+def test_parameters_by_intent_become_flags():
+    parameters = {"preset": ["throughput", "fp8"], "max_model_len": 8192, "num_continuous_decode_steps": None}
+    params = FakeModule(parameters=parameters, shm_size="1g", cache_dir="/hub").params
+    assert sglang_server.prepared(params)["parameters"] == {
+        "chunked_prefill_size": 8192,
+        "num_continuous_decode_steps": None,
+        "schedule_conservativeness": 0.3,
+        "quantization": "fp8",
+        "kv_cache_dtype": "fp8_e4m3",
+        "context_length": 8192,
+    }
+
+
+def test_an_unknown_preset_is_refused():
+    params = FakeModule(parameters={"preset": "fast"}, shm_size="1g", cache_dir="/hub").params
+    with pytest.raises(LaunchError, match="'fast' is no preset") as caught:
+        sglang_server.prepared(params)
+    assert caught.value.error_class == "invalid"
+
+
 @pytest.mark.parametrize(("shm_size", "size"), [("32g", 32 << 30), ("512m", 512 << 20), ("1024", 1024)])
 def test_sizes(shm_size, size):
     params = FakeModule(shm_size=shm_size, cache_dir="/cache/../hub", jit_cache_dir=None).params
