@@ -226,11 +226,13 @@ class DockerClient:
         found = self.api.containers(all=True, filters={"label": wanted})
         return sorted(entry["Names"][0].lstrip("/") for entry in found if entry.get("Names"))
 
+    def cdi_devices(self, gpus):
+        return cdi_devices(self.info(), gpus, lambda: inventory()["gpus"])
+
     def device_request(self, access, gpus):
         ids = [str(gpu) for gpu in gpus]
         if access == "cdi":
-            devices = cdi_devices(self.info(), ids, lambda: inventory()["gpus"])
-            return docker_types.DeviceRequest(driver="cdi", device_ids=devices)
+            return docker_types.DeviceRequest(driver="cdi", device_ids=self.cdi_devices(ids))
         return docker_types.DeviceRequest(driver="nvidia", device_ids=ids, capabilities=[["gpu"]])
 
     def create(self, *, name, image, command, environment, labels, container_port, **host):

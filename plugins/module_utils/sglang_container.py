@@ -55,6 +55,8 @@ class ServerSpec:
         self.user_environment = {key: str(value) for key, value in params["environment"].items()}
         self.gpus = [str(gpu) for gpu in params["gpus"]] if gpu_access != "none" else []
         self.gpu_access = gpu_access if self.gpus else "none"
+        # As the engine names them, for who knows the engine.
+        self.cdi_devices = [f"nvidia.com/gpu={gpu}" for gpu in self.gpus]
         self.shm_size_bytes = params["shm_size_bytes"]
         self.ipc_mode = f"container:{joins}" if joins else params["ipc_mode"]
         self.pid_mode = f"container:{joins}" if joins else None
@@ -166,8 +168,8 @@ class ServerSpec:
             command += ["--env", f"{name}={self.environment[name]}" if own else name]
         if self.gpu_access == "device_request":
             command += ["--gpus", '"device={}"'.format(",".join(self.gpus))]
-        for gpu in self.gpus if self.gpu_access == "cdi" else []:
-            command += ["--device", f"nvidia.com/gpu={gpu}"]
+        for device in self.cdi_devices if self.gpu_access == "cdi" else []:
+            command += ["--device", device]
         if self.ipc_mode:
             command += ["--ipc", self.ipc_mode]
         if self.pid_mode:

@@ -103,6 +103,8 @@ class Server:
             else:
                 self.warn(f"weight_cache: {self.weight_cache.refusal}; the server loads its weights itself")
         spec = kind(self.params, self.model, flags, image_id, access, jit_folder=self.jit_folder)
+        if spec.gpu_access == "cdi":
+            spec.cdi_devices = self.client.cdi_devices(spec.gpus)
         self.report["command"] = spec.docker_command(spec.port)
         return spec
 

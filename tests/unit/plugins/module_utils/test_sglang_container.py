@@ -130,6 +130,9 @@ def test_docker_command_is_complete_and_keeps_secrets():
     ):
         assert part in text
     assert "--device nvidia.com/gpu=0" in " ".join(spec(gpu_access="cdi").docker_command(1))
+    of_amd = spec(gpu_access="cdi")
+    of_amd.cdi_devices = ["amd.com/gpu=0"]
+    assert "--device amd.com/gpu=0" in " ".join(of_amd.docker_command(1))
 
 
 @pytest.mark.parametrize(
