@@ -16,7 +16,8 @@ demo: lab ## the main job for real, on the fleet in containers: warm, tune, repo
 
 test: lint unit integration ## everything CI runs
 
-test-faults: venv-dev ## kills, cut networks, restarted engines and a full disk under sweeps on three hosts (root, 10 minutes)
+test-faults: venv-dev ## kills, cut networks, restarted engines and a full disk under sweeps on three hosts (root, 12 minutes)
+	scripts/ensure_postgresql.sh
 	python -m pytest tests/faults -v
 
 lint: venv-dev ## ruff, ansible-lint, mypy, shellcheck

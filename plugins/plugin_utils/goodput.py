@@ -61,20 +61,25 @@ def with_goodput(metrics: Mapping[str, Any], raw: Iterable[str], slo: Mapping[st
 
 
 def recount(sweep_dir: Path, found: Iterable[Mapping[str, Any]], slo: Mapping[str, Any] | None) -> list[dict[str, Any]]:
-    """The records with the goodput by these SLOs, which may have changed since; none where the raw file is gone."""
+    """The records with the goodput by these SLOs, which may have changed since.
+
+    Where the raw file is not here, as another controller ran the trial, what was counted then stands if the limits of
+    requests are those of then; else there is none.
+    """
     return [
-        {
-            **record,
-            "workloads": [
-                {**point, "metrics": with_goodput(point.get("metrics") or {}, _raw(sweep_dir, record, point), slo)}
-                for point in record["workloads"]
-            ],
-        }
+        {**record, "workloads": [_recounted(sweep_dir, record, point, slo) for point in record["workloads"]]}
         for record in found
     ]
 
 
-def _raw(sweep_dir: Path, record: Mapping[str, Any], point: Mapping[str, Any]) -> list[str]:
-    name = point.get("raw_file")
-    path = records.trial_dir(sweep_dir, record["number"]) / name if name else None
-    return path.read_text(encoding="utf-8").splitlines() if path and path.is_file() else []
+def _recounted(
+    sweep_dir: Path, record: Mapping[str, Any], point: Mapping[str, Any], slo: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    path = records.trial_dir(sweep_dir, record["number"]) / (point.get("raw_file") or "")
+    if path.is_file():
+        raw = path.read_text(encoding="utf-8").splitlines()
+    elif request_limits({item["metric"]: item for item in record.get("slo") or []}) == request_limits(slo):
+        return dict(point)
+    else:
+        raw = []
+    return {**point, "metrics": with_goodput(point.get("metrics") or {}, raw, slo)}

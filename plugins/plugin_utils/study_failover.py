@@ -17,7 +17,7 @@ from ansible_collections.preheat.fleet.plugins.plugin_utils.study_store import S
 
 with contextlib.suppress(ImportError):  # named by sweep_plan before anything starts
     import optuna
-    from optuna.trial import FrozenTrial, TrialState
+    from optuna.trial import TrialState
 
 
 def fail_over(study: optuna.Study, store: Store, plan: dict[str, Any], folder: Path, most_attempts: int) -> None:
@@ -25,17 +25,23 @@ def fail_over(study: optuna.Study, store: Store, plan: dict[str, Any], folder: P
 
     It counts if its record is in the folder, which controllers may share, and has failed after ``most_attempts``.
     """
-    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    points = [trial.user_attrs.get("point") for trial in running]
-    held = store.held(point["number"] for point in points if point)
-    for trial, point in zip(running, points, strict=True):
-        if point is None:  # its slot died as it asked the sampler
-            study.tell(trial.number, state=TrialState.FAIL)
-        elif point["number"] not in held:
+    held = store.held(number for number in _numbers(study).values() if number is not None)
+    # Asked for again: a slot tells how its trial ended, without the lock, before it lets go of it.
+    for trial, number in _numbers(study).items():
+        if number is None:  # its slot died as it asked the sampler
+            study.tell(trial, state=TrialState.FAIL)
+        elif number not in held:
             _give_back(study, trial, plan, folder, most_attempts)
 
 
-def _give_back(study: optuna.Study, trial: FrozenTrial, plan: dict[str, Any], folder: Path, most_attempts: int) -> None:
+def _numbers(study: optuna.Study) -> dict[int, int | None]:
+    """The points' numbers of what runs, by the numbers in the study; None: without a point."""
+    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    return {trial.number: trial.user_attrs.get("point", {}).get("number") for trial in running}
+
+
+def _give_back(study: optuna.Study, number: int, plan: dict[str, Any], folder: Path, most_attempts: int) -> None:
+    trial = next(trial for trial in study.get_trials(deepcopy=False) if trial.number == number)
     point, attempt = trial.user_attrs["point"], trial.user_attrs["attempt"]
     record = next((r for r in records.load_trials(folder) if (r["number"], r["attempt"]) == (point["number"], attempt)),
                   None)  # fmt: skip

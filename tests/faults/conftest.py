@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 
+import postgresql_server
 import pytest
 from lab_fleet import SPARE_HOSTS, Fleet
 from sweep_under_faults import SweepUnderFaults, lab_up
@@ -16,6 +17,24 @@ def fleet():
     yield Fleet()
     for host in SPARE_HOSTS:
         subprocess.run(["docker", "rm", "-f", f"preheat-lab-{host}"], capture_output=True, check=True)
+
+
+@pytest.fixture(scope="session")
+def postgresql():
+    """A PostgreSQL server; its password is in the environment."""
+    if not postgresql_server.PROGRAMS:
+        pytest.skip("no PostgreSQL server is installed; scripts/ensure_postgresql.sh does that")
+    server = postgresql_server.PostgresqlServer()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PGPASSWORD", server.password)
+        yield server
+    server.remove()
+
+
+@pytest.fixture
+def database(postgresql):
+    """The URL of an empty database."""
+    return postgresql.new_database()
 
 
 @pytest.fixture

@@ -11,12 +11,14 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+import psycopg
+
 PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
 USER = "preheat"
 
 
 class PostgresqlServer:
-    """``url`` is what ``sweep_storage`` is given, ``password`` what PGPASSWORD is."""
+    """``password`` is what its clients have in PGPASSWORD."""
 
     def __init__(self) -> None:
         self._programs = PROGRAMS[-1].parent
@@ -30,7 +32,6 @@ class PostgresqlServer:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-        self.url = f"postgresql://{USER}@127.0.0.1:{self.port}/postgres"
         password_file = self._folder / "password"
         password_file.write_text(self.password)
         password_file.chmod(0o644)  # in a folder that its user alone enters
@@ -40,6 +41,14 @@ class PostgresqlServer:
     @property
     def data(self) -> Path:
         return self._folder / "data"
+
+    def new_database(self) -> str:
+        """The URL of an empty database, as ``sweep_storage`` is given it."""
+        name = f"sweep_{secrets.token_hex(4)}"
+        server = f"postgresql://{USER}@127.0.0.1:{self.port}"
+        with psycopg.connect(f"{server}/postgres", password=self.password, autocommit=True) as session:
+            session.execute(f"CREATE DATABASE {name}".encode())
+        return f"{server}/{name}"
 
     def start(self) -> None:
         options = f"-p {self.port} -k {self._folder} -h 127.0.0.1 -F"

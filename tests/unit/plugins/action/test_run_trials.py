@@ -11,6 +11,7 @@ from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
 
 from ansible_collections.preheat.fleet.plugins.action import run_trials
 from ansible_collections.preheat.fleet.plugins.plugin_utils import records, study, study_journal, sweep_space
+from ansible_collections.preheat.fleet.plugins.plugin_utils.sweep_owner import LeaseLost
 
 METRIC = "output_tokens_per_second"
 PYTHON = "/opt/preheat/venv/bin/python"
@@ -133,6 +134,40 @@ def test_what_a_dead_run_left_on_the_slot_is_removed_first(work):
     work(host)
     assert host.calls[0][0] == "sglang_server_absent"
     assert host.containers == [others]
+
+
+def test_a_slot_that_another_controller_drives_is_left_alone(work, plan, monkeypatch, capsys):
+    monkeypatch.setattr(study.SweepStudy, "lease", lambda *_args: "another controller drives it (preheat s c2 7)")
+    monkeypatch.setattr(study.SweepStudy, "is_over", lambda *_args: True)
+    host = Host()
+    assert work(host) == {"changed": False, "trials": []}
+    assert host.calls == [], "not even what is left there is removed: the other one's container runs"
+    assert "h/0: another controller drives it (preheat s c2 7); this one stands by" in capsys.readouterr().out
+
+
+def test_a_slot_that_another_controller_leaves_is_taken_over(work, plan, monkeypatch, capsys):
+    answers = iter(["another controller drives it", "another controller drives it", ""])
+    monkeypatch.setattr(study.SweepStudy, "lease", lambda *_args: next(answers))
+    assert len(work(Host())["trials"]) == 2
+    assert capsys.readouterr().out.count("stands by") == 1
+
+
+@pytest.mark.parametrize("lost_at", [1, 2])
+def test_a_lost_lease_records_nothing_and_touches_no_container(work, plan, monkeypatch, lost_at):
+    calls = []
+
+    def confirm(_study):
+        calls.append(1)
+        if len(calls) == lost_at:
+            raise LeaseLost("another controller took over what this slot had")
+
+    monkeypatch.setattr(study.SweepStudy, "confirm", confirm)
+    host = Host()
+    with pytest.raises(LeaseLost):
+        work(host)
+    assert recorded(plan) == {}
+    assert len(host.of("sglang_server_started")) == lost_at - 1
+    assert len(host.of("sglang_server_absent")) == 1, "only before the first claim"
 
 
 def failure(error_class):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import optuna
 import pytest
 
@@ -18,7 +16,6 @@ SPACE = {
     "steps": {"low": 1, "high": 4, "when": "algorithm == 1"},
 }
 SERVER = {"base": {"c": 1}, "space": SPACE}
-needs_scipy = pytest.mark.skipif(importlib.util.find_spec("scipy") is None, reason="scipy is not installed")
 
 
 def search(**given):
@@ -102,7 +99,7 @@ def test_baseline_and_known_configurations_come_first_and_no_launch_twice():
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("sampler", ["random", pytest.param("qmc", marks=needs_scipy)])
+@pytest.mark.parametrize("sampler", ["random", "qmc"])
 def test_what_is_drawn_beforehand_is_distinct_and_the_same_again(sampler):
     space = {name: choice for name, choice in SPACE.items() if name != "steps"}
     server = {"space": space, "where": ["tp_size == 1 or fraction < 0.87"]}
@@ -120,6 +117,15 @@ def test_what_is_drawn_beforehand_is_distinct_and_the_same_again(sampler):
     assert more[0][:20] == feasible, "a larger budget goes on where the smaller one ended"
     other = sweep_search.planned(server, search(sampler=sampler, trials=20, seed=2), slot_gpus=2)
     assert other[0][1:] != feasible[1:]
+
+
+def test_qmc_spreads_its_points_evenly():
+    """Of 16 points of a Sobol sequence each sixteenth of a parameter's range has one; random ones leave gaps."""
+    server = {"space": {"ratio": {"low": 0.0, "high": 1.0}, "other": {"low": 0.0, "high": 1.0}}}
+    assert sweep_search.check(server, search(sampler="qmc", trials=16, baseline=False)) == []
+    feasible, _infeasible = sweep_search.planned(server, search(sampler="qmc", trials=16, baseline=False), 1)
+    for name in ("ratio", "other"):
+        assert {int(point["params"][name] * 16) for point in feasible} == set(range(16))
 
 
 def test_a_small_space_is_drawn_to_its_end():
