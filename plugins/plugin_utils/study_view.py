@@ -59,7 +59,6 @@ def shown(trial: FrozenTrial, courses: bool) -> FrozenTrial:
         "slot": known.get("slot"),
         "status": result.get("status"),
         "error": result.get("error") or known.get("failure"),
-        "wall_seconds": result.get("wall_seconds"),
     }
     trial.user_attrs = {name: fact for name, fact in facts.items() if fact is not None}
     return trial

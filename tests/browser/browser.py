@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import json
 import re
 import shutil
 import subprocess
 import tempfile
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -34,9 +40,14 @@ def _scheme(dark: bool) -> str:
     return f"--blink-settings=preferredColorScheme={0 if dark else 1}"
 
 
-def measure(page: Path, script: str, *, dark: bool = False, width: int = 1280):
-    """What the body of a JavaScript function returns, run in the page after everything is drawn."""
-    text = page.read_text()
+def measure(page: Path | str, script: str, *, dark: bool = False, width: int = 1280):
+    """What the body of a JavaScript function returns, run in the page (a file, or a URL) after everything is drawn."""
+    with _probed(page, script) as url:
+        dom = _chromium(_scheme(dark), f"--window-size={width},2000", "--dump-dom", url)
+    return json.loads(html.unescape(_RESULT.search(dom).group(1)))
+
+
+def _with_probe(text: str, script: str) -> str:
     probe = f"""<script>
     setTimeout(() => {{
       let found;
@@ -47,19 +58,51 @@ def measure(page: Path, script: str, *, dark: bool = False, width: int = 1280):
       document.body.append(result);
     }}, 5000);
     </script>"""
-    with tempfile.TemporaryDirectory(prefix="preheat-page-") as folder:
-        copy = Path(folder) / "page.html"
-        head, tail = text.replace("<head>", "<head>" + _ERRORS, 1).rsplit("</body>", 1)
-        copy.write_text(head + probe + "</body>" + tail)
-        dom = _chromium(_scheme(dark), f"--window-size={width},2000", "--dump-dom", copy.as_uri())
-    return json.loads(html.unescape(_RESULT.search(dom).group(1)))
+    head, tail = text.replace("<head>", "<head>" + _ERRORS, 1).rsplit("</body>", 1)
+    return head + probe + "</body>" + tail
 
 
-def picture(page: Path, name: str, *, dark: bool = False, width: int = 1280, height: int = 4000) -> Path:
-    """A screenshot, kept in C(.lab/browser) to be looked at."""
+@contextlib.contextmanager
+def _probed(page: Path | str, script: str) -> Iterator[str]:
+    """Where the page is with the probe in it: a copy of a file, or a server between the browser and the page's own."""
+    if isinstance(page, Path):
+        with tempfile.TemporaryDirectory(prefix="preheat-page-") as folder:
+            copy = Path(folder) / "page.html"
+            copy.write_text(_with_probe(page.read_text(), script))
+            yield copy.as_uri()
+        return
+    origin, path = re.fullmatch(r"(https?://[^/]+)(/.*)", page).groups()
+
+    class Between(BaseHTTPRequestHandler):
+        def do_GET(self):
+            try:
+                with urllib.request.urlopen(origin + self.path, timeout=60) as answer:
+                    status, kind, body = answer.status, answer.headers["Content-Type"], answer.read()
+            except urllib.error.HTTPError as error:
+                status, kind, body = error.code, error.headers["Content-Type"], error.read()
+            if kind.startswith("text/html"):  # without the page's rule against scripts in it
+                body = _with_probe(body.decode(), script).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_args):
+            """Quiet."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Between) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}{path}"
+        server.shutdown()
+
+
+def picture(page: Path | str, name: str, *, dark: bool = False, width: int = 1280, height: int = 4000) -> Path:
+    """A screenshot of a file or a URL, kept in C(.lab/browser) to be looked at."""
     PICTURES.mkdir(parents=True, exist_ok=True)
     path = PICTURES / f"{name}.png"
-    _chromium(_scheme(dark), f"--window-size={width},{height}", f"--screenshot={path}", page.as_uri())
+    url = page.as_uri() if isinstance(page, Path) else page
+    _chromium(_scheme(dark), f"--window-size={width},{height}", f"--screenshot={path}", url)
     return path
 
 
