@@ -105,7 +105,8 @@ class ActionModule(ActionBase):
             say(f"begins with {claim['params'] or 'the base configuration'}")
             run = trial.Trial(
                 plan=plan, claim=claim, slot=slot, settings=settings, versions=versions, call=self._call, say=say,
-                prune=functools.partial(study.should_prune, claim), confirm=study.confirm, enter=self._enter,
+                prune=functools.partial(study.should_prune, claim), confirm=study.confirm,
+                publish=functools.partial(study.publish, claim), enter=self._enter,
             )  # fmt: skip
             try:
                 record = run.run()

@@ -72,6 +72,12 @@ class SweepStudy:
         """Raise LeaseLost if another controller may have taken over what this slot works on."""
         self._store.confirm()
 
+    def publish(self, claim: dict[str, Any], record: dict[str, Any]) -> None:
+        """Give other controllers the record: it counts, even if this one dies before it can say how the trial ended."""
+        if self._store.shared:
+            trial_id = self._claimed(claim)._trial_id
+            self._storage.set_trial_user_attr(trial_id, "record", records.finite(record))
+
     def collect(self) -> None:
         """Bring what other controllers have recorded into the sweep's folder, for the report."""
         if self._store.shared:

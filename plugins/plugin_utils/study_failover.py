@@ -23,7 +23,8 @@ with contextlib.suppress(ImportError):  # named by sweep_plan before anything st
 def fail_over(study: optuna.Study, store: Store, plan: dict[str, Any], folder: Path, most_attempts: int) -> None:
     """Give back every trial that runs by the study and that no living slot holds; called under the study's lock.
 
-    It counts if its record is in the folder, which controllers may share, and has failed after ``most_attempts``.
+    It counts if its record is in the study, or in the folder, which controllers may share. After ``most_attempts`` it
+    has failed.
     """
     held = store.held(number for number in _numbers(study).values() if number is not None)
     # Asked for again: a slot tells how its trial ended, without the lock, before it lets go of it.
@@ -43,8 +44,8 @@ def _numbers(study: optuna.Study) -> dict[int, int | None]:
 def _give_back(study: optuna.Study, number: int, plan: dict[str, Any], folder: Path, most_attempts: int) -> None:
     trial = next(trial for trial in study.get_trials(deepcopy=False) if trial.number == number)
     point, attempt = trial.user_attrs["point"], trial.user_attrs["attempt"]
-    record = next((r for r in records.load_trials(folder) if (r["number"], r["attempt"]) == (point["number"], attempt)),
-                  None)  # fmt: skip
+    on_disk = (r for r in records.load_trials(folder) if (r["number"], r["attempt"]) == (point["number"], attempt))
+    record = trial.user_attrs.get("record") or next(on_disk, None)
     latest = study_sharing.latest_attempts(study)[point["number"]].user_attrs["attempt"]
     if record is None and (latest > attempt or (attempt < most_attempts and point.get("kind") != "control")):
         if latest == attempt:  # else its slot died as it gave the point back

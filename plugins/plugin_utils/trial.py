@@ -51,7 +51,8 @@ class Trial:
     ``preload, preload_budget_bytes`` where the weights are brought into RAM before each launch, ``weight_cache`` where
     they are kept in GPU memory between launches.
     ``enter`` is told of each phase that begins, as far as it is known then, with the label of a workload point.
-    ``confirm`` raises LeaseLost where another controller may have the slot or the trial by now.
+    ``confirm`` raises LeaseLost where another controller may have the slot or the trial by now; ``publish`` gives the
+    others the record once it is on disk.
     ``recorded`` says whether the record is on disk, ``left_behind`` why the container could not be removed.
     """
 
@@ -67,12 +68,13 @@ class Trial:
         say: Say,
         prune: Callable[[dict[str, Any]], str | None] = lambda record: None,
         confirm: Callable[[], None] = lambda: None,
+        publish: Callable[[dict[str, Any]], None] = lambda record: None,
         enter: Enter = lambda phase, label: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.plan, self.claim, self.slot, self.settings = plan, claim, slot, settings
         self._call, self._say, self._prune, self._clock = call, say, prune, clock
-        self._confirm, self._enter = confirm, enter
+        self._confirm, self._publish, self._enter = confirm, publish, enter
         self._phases: list[dict[str, Any]] = []
         self._files: dict[str, str] = {}
         self._start = clock()
@@ -121,6 +123,7 @@ class Trial:
         # The record comes first: what happens while the container stops can no longer take it away.
         try:
             self._write()
+            self._publish(self.record)
         finally:
             self._stop()
         self._write()

@@ -42,8 +42,10 @@ def sweep(fleet, tmp_path):
     """Makes a sweep; whatever becomes of it, no controller of it outlives the test."""
     made = []
 
-    def make(**options) -> SweepUnderFaults:
-        made.append(SweepUnderFaults(tmp_path, **options))
+    def make(controller: str = "", **options) -> SweepUnderFaults:
+        folder = tmp_path / controller
+        folder.mkdir(exist_ok=True)
+        made.append(SweepUnderFaults(folder, **options))
         return made[-1]
 
     yield make

@@ -76,7 +76,10 @@ class Run:
 class SweepUnderFaults:
     """``trials`` points, each on a server that starts in half a second."""
 
-    def __init__(self, folder: Path, *, trials: int, benchmark_seconds: float = 0.2, results: Path | None = None):
+    def __init__(
+        self, folder: Path, *, trials: int, benchmark_seconds: float = 0.2, results: Path | None = None,
+        hosts: list[str] = ALL_HOSTS, storage: str = "",
+    ) -> None:  # fmt: skip
         self.trials, self.folder = trials, folder
         self.results = (results or folder / "results") / "faults"
         self.runs: list[Run] = []
@@ -84,7 +87,8 @@ class SweepUnderFaults:
         space = {"max_running_requests": list(range(1, trials + 1))}
         sweep = {
             **LAB_SWEEP,
-            "preheat_hosts": ",".join(ALL_HOSTS),
+            "preheat_hosts": ",".join(hosts),
+            "sweep_storage": storage,
             "sweep_name": self.results.name,
             "sweep_image": "preheat-lab/light-engine:latest",
             "sweep_results_dir": str(self.results.parent),

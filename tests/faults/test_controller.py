@@ -7,6 +7,8 @@ import os
 import random
 import time
 
+from sweep_under_faults import ALL_HOSTS
+
 KILLS = 10
 TRIALS = 24
 
@@ -54,3 +56,40 @@ def test_a_second_controller_refuses_at_once_and_names_the_first(fleet, sweep):
     assert first.process.poll() is None, "the first goes on"
     assert first.ended() == 0, first.output()
     under_test.check_whole(fleet, {})
+
+
+def test_two_controllers_share_a_sweep_and_one_is_killed(fleet, sweep, database):
+    """Each has hosts and results of its own; what the dead one ran is run by the other, and nothing twice."""
+    shared = {"trials": 16, "benchmark_seconds": 1.0, "storage": database}
+    one, other = (sweep(controller=name, hosts=hosts, **shared)
+                  for name, hosts in (("one", ["gpu1", "gpu2"]), ("other", ["gpu3"])))  # fmt: skip
+    doomed = one.start()
+    doomed.wait_for(r"trial \d+ .* begins")
+    lasting = other.start()
+    lasting.wait_for(r"gpu3/0 trial \d+ .* complete")
+    doomed.kill()
+    kept = one.texts()
+    assert lasting.ended() == 0, lasting.output()
+    assert len(doomed.begun()) - len(kept) in (1, 2), "a trial was under way on each host"
+    assert sorted(lasting.begun()) == sorted(set(range(16)) - set(kept)), lasting.output()
+    rerun = one.run()
+    assert rerun.begun() == []
+    one.check_whole(fleet, kept)
+    other.check_whole(fleet, kept)
+    assert one.records() == other.records()
+
+
+def test_a_controller_stands_by_for_the_hosts_of_another(fleet, sweep, database):
+    shared = {"trials": 8, "benchmark_seconds": 1.0, "storage": database}
+    one, other = (sweep(controller=name, **shared) for name in ("one", "other"))
+    doomed = one.start()
+    doomed.wait_for(r"trial \d+ .* begins")
+    standby = other.start()
+    for host in ALL_HOSTS:
+        standby.wait_for(rf"{host}/0: another controller drives it \(preheat faults .* {doomed.process.pid}\)")
+    assert standby.begun() == []
+    doomed.kill()
+    kept = one.texts()
+    assert standby.ended() == 0, standby.output()
+    assert sorted(standby.begun()) == sorted(set(range(8)) - set(kept))
+    other.check_whole(fleet, kept)

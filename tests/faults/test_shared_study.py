@@ -225,6 +225,19 @@ def test_a_record_that_nobody_was_told_of_counts_if_the_folder_is_shared(control
     assert controller("shared", "b")["counts"] == {"waiting": 21, "recorded": 2}
 
 
+def test_a_record_counts_whose_controller_died_before_it_could_say_how_the_trial_ended(controller):
+    one, other = controller("one", trials=1), controller("other", "b", trials=1)
+    doomed, worker = study.SweepStudy(one["sweep_dir"]), study.SweepStudy(other["sweep_dir"])
+    claim = doomed.claim("a/0")
+    doomed.publish(claim, record_of(claim, "a/0"))
+    doomed._store._session.close()
+    assert worker.claim("b/0") is None
+    assert worker.is_over("b/0")
+    worker.collect()
+    assert results(other)[0]["slot"]["name"] == "a/0"
+    assert worker.counts()["complete"] == 1
+
+
 def test_a_record_that_comes_too_late_is_put_aside(controller):
     one, other = controller("one", trials=1), controller("other", "b", trials=1)
     doomed, worker = study.SweepStudy(one["sweep_dir"]), study.SweepStudy(other["sweep_dir"])
