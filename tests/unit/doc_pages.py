@@ -69,6 +69,8 @@ RUN_BY = {
     "make bench": BY_HAND + "half an hour of measuring, for docs/performance.md",
     "make bench-warm": BY_HAND + "measures, for docs/performance.md",
     "make bench-saving": DOCS,
+    "make dashboard SWEEP": "tests/browser/test_dashboard.py",
+    "watch cat results/mine/status.txt": BY_HAND + "a terminal's own; test_tune.py reads the file",
     "make clean": BY_HAND + "takes the lab away on which tests run",
 }
 
