@@ -11,7 +11,8 @@ module: run_trials
 short_description: Run the trials of a sweep on one slot
 version_added: 0.1.0
 description:
-  - Claims trials until none is left; several slots share the queue.
+  - Claims trials until none is left; several slots share the queue, with a storage also those of several controllers.
+  - Stands by while another controller drives the slot.
   - For each trial makes sure of the snapshot, launches a server, runs every workload, records the results durably and
     removes the container.
   - A trial that fails is recorded with its cause. When the host is lost the trial goes back into the queue.

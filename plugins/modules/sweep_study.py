@@ -11,8 +11,8 @@ module: sweep_study
 short_description: Open a folder of results and queue the trials that are still to run
 version_added: 0.1.0
 description:
-  - Builds the study (Optuna's, in a journal) from the records of finished trials.
-  - Refuses while another controller runs the same sweep.
+  - Builds the study (Optuna's, in a journal or in PostgreSQL) from the records of finished trials.
+  - Refuses while another controller runs the same sweep. With a storage in the plan it takes part instead.
   - Removes the C(status.json) and C(status.txt) of an earlier run.
 author:
   - The preheat maintainers (@preheat)
