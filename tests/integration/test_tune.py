@@ -6,6 +6,7 @@ import csv
 import json
 import re
 
+import jsonschema
 import pytest
 import yaml
 from lab_fleet import HOSTS, ROOT
@@ -135,6 +136,20 @@ def test_report_table_and_best(first_run):
     assert best["sglang_server_parameters"] == winner["server_parameters"]
     assert best["sglang_server_revision"] == winner["model"]["commit"]
     assert str(results / "report.html") in output
+
+
+def test_the_status_ends_as_the_report_says(first_run):
+    results, output, _stats = first_run
+    status, report = (json.loads((results / f"{name}.json").read_text()) for name in ("status", "report"))
+    schema = json.loads((ROOT / "docs/status.schema.json").read_text())
+    jsonschema.Draft202012Validator(schema).validate(status)
+    assert status["state"] == "ended"
+    counts = {name: count for name, count in report["counts"].items() if name != "eligible"}
+    assert status["trials"] == {**counts, "running": 0, "waiting": 0}
+    assert status["best"] == {name: report["best"][name] for name in ("number", "value", "params")}
+    assert {slot.partition("/")[0] for slot in status["slots"]} == set(HOSTS)
+    assert "5 of 5 trials ended (1 failed), 0 running, 0 waiting" in (results / "status.txt").read_text()
+    assert re.search(r"sweep end-to-end: \d of 5 trials ended.*, \d running, \d waiting", output)
 
 
 def test_no_container_is_left(first_run, fleet):

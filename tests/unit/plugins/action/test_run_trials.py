@@ -170,6 +170,45 @@ def test_a_lost_lease_records_nothing_and_touches_no_container(work, plan, monke
     assert len(host.of("sglang_server_absent")) == 1, "only before the first claim"
 
 
+def test_while_trials_run_the_status_says_how_far_they_are(work, plan, capsys):
+    seen = []
+
+    class Watched(Host):
+        def execute_module(self, module_name, module_args, task_vars):
+            status = json.loads((Path(plan["sweep_dir"]) / "status.json").read_text())
+            slot = status["slots"]["h/0"]
+            seen.append(
+                (slot["state"], slot["trial"] and slot["trial"]["number"], slot["phase"], status["trials"]["waiting"])
+            )
+            return super().execute_module(module_name, module_args, task_vars)
+
+    work(Watched())
+    benchmark = {"name": "benchmark", "point": "chat/c2", "index": 1, "count": 1}
+    phases = [{"name": "model_fetch"}, {"name": "launching"}, benchmark, {"name": "teardown"}]
+    first = [("running", 0, phase, 1) for phase in phases]
+    assert seen == [("starting", None, None, 2), *first, *(("running", 1, phase, 0) for phase in phases)]
+    status = json.loads((Path(plan["sweep_dir"]) / "status.json").read_text())
+    assert (status["state"], status["trials"]["complete"], status["best"]["value"]) == ("ended", 2, 100.0)
+
+
+def test_a_slot_that_breaks_off_has_ended_in_the_status(work, plan):
+    with pytest.raises(AnsibleConnectionFailure):
+        work(Host({("hf_model", 1): LOST}))
+    status = json.loads((Path(plan["sweep_dir"]) / "status.json").read_text())
+    assert status["slots"]["h/0"]["state"] == "ended"
+    assert status["broke_off"] == [{"slot": "h/0", "reason": "no route to host"}]
+    assert (status["trials"]["running"], status["trials"]["waiting"]) == (0, 2)
+
+
+@pytest.mark.parametrize(("slots", "talking"), [(8, True), (9, False)])
+def test_many_slots_say_only_how_trials_end(work, plan, capsys, slots, talking):
+    plan["slots"] = [{"name": f"h/{number}"} for number in range(slots)]
+    work(Host())
+    said = capsys.readouterr().out
+    assert ("launching" in said) is talking
+    assert said.count(": complete: ") == 2
+
+
 def failure(error_class):
     return {"failed": True, "msg": "x", "error": {"class": error_class, "message": "x"}}
 
