@@ -50,9 +50,9 @@ class ActionModule(ActionBase):
         for host in variables["ansible_play_hosts_all"]:
             known = variables["hostvars"][host]
             if host in variables["ansible_play_hosts"]:
-                if "_model_cache_results" in known:
-                    results[host] = known["_model_cache_results"]
-                    failures[host] = known.get("_model_cache_failure") or ""
+                if "_model_cache_held" in known:
+                    results[host] = known["_model_cache_held"]["results"]
+                    failures[host] = known["_model_cache_held"].get("failure", "")
             else:
                 results[host] = None
         return results, failures

@@ -38,7 +38,9 @@ options:
       - Without it there is no link.
     type: path
   warm:
-    description: What was held, one entry for each model.
+    description:
+      - What M(preheat.fleet.hf_model) or M(preheat.fleet.hf_swarm) answered, one entry for each model. Of each is noted
+        what RV(facts) names.
     type: list
     elements: dict
   cache_dir:
@@ -110,12 +112,19 @@ from ansible_collections.preheat.fleet.plugins.module_utils.hf_cache import free
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_files import Selection
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_inventory import inventory
 
+# What is noted of a model that is held.
+MODEL = (
+    "repo_id", "revision", "commit", "source", "bytes_total", "bytes_fetched", "bytes_from_hub", "bytes_from_peers",
+    "seconds", "mb_per_second", "verified",
+)  # fmt: skip
+
 
 def sections(params: dict, now: float) -> dict:
     """What is to be noted. Raises OSError where the cache may not be read."""
     found: dict = {}
     if params["warm"] is not None:
-        found["warm"] = {"time": round(now, 3), "models": params["warm"]}
+        models = [{key: model[key] for key in MODEL if key in model} for model in params["warm"]]
+        found["warm"] = {"time": round(now, 3), "models": models}
     if params["cache_dir"]:
         repos = inventory(params["cache_dir"], Selection())
         free = free_bytes(params["cache_dir"])

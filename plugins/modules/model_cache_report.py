@@ -13,8 +13,8 @@ version_added: "0.1.0"
 description:
   - Prints a line for each host and model with its state, the bytes from the Hub and from peers, the time, the rate, and
     how it was verified; then what failed, with the C(--limit) that repeats it. Writes the same as JSON.
-  - The role P(preheat.fleet.model_cache#role) runs it once for all hosts and leaves for it C(_model_cache_results) and
-    C(_model_cache_failure) on each.
+  - The role P(preheat.fleet.model_cache#role) runs it once for all hosts and leaves C(_model_cache_held) for it on
+    each, with C(results), and C(failure) where there was one.
 author:
   - The preheat maintainers (@preheat)
 extends_documentation_fragment:

@@ -30,9 +30,9 @@ def report(make_action, monkeypatch):
 
 
 FLEET = {
-    "a": {"_model_cache_results": [HELD], "_model_cache_failure": ""},
-    "b": {"_model_cache_results": [FAILED], "_model_cache_failure": "It is gated."},
-    "c": {"_model_cache_results": [], "_model_cache_failure": "Too small a budget."},
+    "a": {"_model_cache_held": {"results": [HELD], "failure": ""}},
+    "b": {"_model_cache_held": {"results": [FAILED], "failure": "It is gated."}},
+    "c": {"_model_cache_held": {"results": [], "failure": "Too small a budget."}},
     "d": {},  # lost
     "e": {},  # of a later batch
 }
