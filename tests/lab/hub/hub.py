@@ -105,7 +105,9 @@ class Handler(BaseHTTPRequestHandler):
         if side == "cdn":
             if query.get("signature") != [self.server.sign(path)]:
                 raise Refused(403, None, "the URL is not signed")
-            self._file(self._lookup(fields)[1], {})
+            tree, file = self._lookup(fields)
+            # For clients that follow a redirect within one host, as newer releases of huggingface_hub do for HEAD.
+            self._file(file, {"X-Repo-Commit": tree.commit, "ETag": f'"{file.etag}"'})
             return
         refusal = self.server.control.refusal(self._repo, token, content="path" in fields)
         if refusal:
