@@ -3,10 +3,12 @@
 
     bench/noop.py [--hosts 1 10 100 500] [--forks 50]      the lab must be up
 
-The hosts are many names for the lab's real ones, each with an SSH connection of its own. They share this machine's
-cores with the controller; of the processor's seconds only those of the controller are counted. Prints tables; the last
-line is a JSON object: seconds_per_host and bytes_per_host (of warm.yml, at 100 hosts or the number nearest to it) and
-growth (what a further host costs at the most hosts, over what it costs at the fewest; 1.0 is linear).
+The hosts are many names for the lab's real ones, each with an SSH connection of its own, which is open already. They
+share this machine's cores with the controller; of the processor's seconds only those of the controller are counted.
+warm.yml has one model to check; with the engine image as well it is measured at 100 hosts only. Prints tables; the last
+line is a JSON object: seconds_per_host and bytes_per_host (of warm.yml, at 100 hosts or the number nearest to it),
+image_seconds_per_host (with the image), and growth (what a further host costs at the most hosts, over what it costs at
+the fewest; 1.0 is linear).
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -23,14 +26,16 @@ from tables import table
 
 ROOT = controller.ROOT
 ADDRESSES = ("172.30.213.11", "172.30.213.12")
+MODELS = {"model_cache_models": [{"repo_id": "preheat-lab/tiny-llama"}]}
+IMAGE = {**MODELS, "engine_image_name": "preheat-lab/light-engine:latest"}
 SWEEP = {
+    **MODELS,
     "sweep_name": "noop",
     "sweep_model": {"repo_id": "preheat-lab/tiny-llama"},
     "sweep_image": "preheat-lab/light-engine:latest",
     "sweep_server": {"base": {"device": "cpu"}, "space": {"chunked_prefill_size": [512, 2048]}},
     "sweep_workloads": [{"name": "chat", "input_tokens": 16, "output_tokens": 4, "concurrency": [1], "num_prompts": 2}],
     "sweep_objective": {"metric": "output_tokens_per_second"},
-    "model_cache_models": [{"repo_id": "preheat-lab/tiny-llama"}],
 }
 
 
@@ -38,8 +43,7 @@ class Bench:
     def __init__(self, folder: Path, forks: int):
         self.folder, self.forks = folder, forks
 
-    def play(self, playbook: str, hosts: int) -> tuple[controller.Cost, dict]:
-        """(cost, the timeline's summary) of a playbook over so many names."""
+    def inventory(self, hosts: int) -> Path:
         inventory = self.folder / f"names-{hosts}.ini"
         names = [
             f"h{number:03} ansible_host={ADDRESSES[number % len(ADDRESSES)]} "
@@ -47,11 +51,22 @@ class Bench:
             for number in range(hosts)
         ]
         inventory.write_text("\n".join(["[gpu_hosts]", *names, "[lab:children]", "gpu_hosts", ""]))
+        return inventory
+
+    def connect(self, hosts: int) -> None:
+        """Open the connections, which stay open for ansible.cfg's ControlPersist."""
+        ansible = Path(sys.executable).with_name("ansible")
+        command = [ansible, "gpu_hosts", "-i", self.inventory(hosts), "--forks", str(self.forks)]
+        given = ["-m", "ansible.builtin.raw", "-a", "true", "-e", f"lab_dir={ROOT / '.lab'}"]
+        subprocess.run([*command, *given], cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
+
+    def play(self, playbook: str, hosts: int, variables: dict) -> tuple[controller.Cost, dict]:
+        """(cost, the timeline's summary) of a playbook over so many names."""
         timeline = self.folder / "timeline.json"
         cost = controller.play(
             playbook,
-            inventory,
-            *("-e", json.dumps({**SWEEP, "lab_dir": str(ROOT / ".lab"), "sweep_results_dir": str(self.folder)})),
+            self.inventory(hosts),
+            *("-e", json.dumps({**variables, "lab_dir": str(ROOT / ".lab"), "sweep_results_dir": str(self.folder)})),
             *("--forks", str(self.forks)),
             environment={
                 "ANSIBLE_CALLBACKS_ENABLED": "preheat.fleet.timeline",
@@ -60,16 +75,16 @@ class Bench:
         )
         return cost, json.loads(timeline.read_text())["summary"]
 
-    def measure(self, playbook: str, counts: list[int]) -> list[tuple[int, controller.Cost, dict]]:
+    def measure(self, playbook: str, counts: list[int], variables: dict) -> list[tuple[int, controller.Cost, dict]]:
         rows = []
         for hosts in counts:
-            self.play(playbook, hosts)  # connections stand, nothing is left to do
-            cost, summary = self.play(playbook, hosts)
+            self.connect(hosts)
+            cost, summary = self.play(playbook, hosts, variables)
             if re.search(r"h\d+ .*changed=[1-9]", cost.said):
                 raise SystemExit(f"{playbook} was no no-op:\n{cost.said[-3000:]}")
             rows.append((hosts, cost, summary))
         table(
-            f"{playbook}, nothing to do",
+            f"{playbook}, nothing to do ({', '.join(variables)})",
             ["hosts", "seconds", "seconds per host", "of the processor", "MB of memory", "tasks per host"],
             [
                 [hosts, cost.seconds, cost.seconds / hosts, cost.cpu_seconds / hosts, cost.peak_bytes / 1e6,
@@ -88,9 +103,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="preheat-noop-") as folder:
         (Path(folder) / "group_vars").symlink_to(ROOT / "tests/lab/inventory/group_vars")
         bench = Bench(Path(folder), given.forks)
-        bench.play("tune.yml", 2)  # what all the others find done
-        warm, tune = (bench.measure(playbook, given.hosts) for playbook in ("warm.yml", "tune.yml"))
-    hosts, cost, summary = min(warm, key=lambda row: abs(row[0] - 100))
+        bench.play("tune.yml", 2, SWEEP)  # what all the others find done
+        warm = bench.measure("warm.yml", given.hosts, MODELS)
+        hosts, cost, summary = min(warm, key=lambda row: abs(row[0] - 100))
+        [(_, image, _)] = bench.measure("warm.yml", [hosts], IMAGE)
+        tune = bench.measure("tune.yml", given.hosts, SWEEP)
     table(
         f"Where the time of warm.yml goes, {hosts} hosts",
         ["role", "seconds of a host in it", "tasks per host"],
@@ -102,6 +119,7 @@ def main() -> None:
     figures = {
         "hosts": hosts,
         "seconds_per_host": round(cost.cpu_seconds / hosts, 3),
+        "image_seconds_per_host": round(image.cpu_seconds / hosts, 3),
         "clock_seconds_per_host": round(cost.seconds / hosts, 3),
         "bytes_per_host": round(cost.peak_bytes / hosts),
         "growth": growth(warm),
