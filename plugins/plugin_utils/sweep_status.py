@@ -87,14 +87,14 @@ class SweepStatus:
             now = self._clock()
             status = self._load() or self._new(now)
             status["updated"] = now
-            status["slots"][self._name] = self._slot
+            status["slots"][self._name] = records.finite(self._slot)
             if recount or "trials" not in status:
-                status |= facts(self._study, self._plan, now)
+                status |= records.finite(facts(self._study, self._plan, now))
             status["state"] = state_of(status, self._plan)
             if line_seconds is not None and now - status["announced"] >= line_seconds:
                 status["announced"] = now
                 said = line(status, now)
-            records.write_whole(self._folder / JSON_FILE, json.dumps(records.finite(status), indent=1) + "\n")
+            records.write_whole(self._folder / JSON_FILE, json.dumps(status) + "\n")
             records.write_whole(self._folder / TEXT_FILE, text(status))
         return said
 
@@ -170,7 +170,7 @@ def _best(trials: Iterable[FrozenTrial], direction: str) -> dict[str, Any] | Non
     sign = -1 if direction == "maximize" else 1
     found = []
     for trial in trials:
-        point, result, score = (trial.user_attrs.get(name) for name in ("point", "result", "score"))
+        point, result, score = trial.user_attrs["point"], trial.user_attrs.get("result"), trial.user_attrs.get("score")
         if result and result["eligible"] and score is not None and point.get("kind") != "control":
             found.append((sign * score, point["number"], result["value"], point["params"]))
     if not found:
