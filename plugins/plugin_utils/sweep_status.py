@@ -14,6 +14,7 @@ import contextlib
 import heapq
 import json
 import os
+import re
 import socket
 import statistics
 import time
@@ -237,7 +238,7 @@ def text(status: Mapping[str, Any]) -> str:
     lines += [f"host {one['host']} was set aside: {one['reason']}" for one in status["set_aside"]]
     lines += [f"slot {one['slot']} broke off: {one['reason']}" for one in status["broke_off"]]
     rows = [("slot", "trial", "phase", "since")]
-    for name, slot in sorted(status["slots"].items()):
+    for name, slot in sorted(status["slots"].items(), key=_natural):
         number = str(slot["trial"]["number"]) if slot["trial"] else ""
         rows.append((name, number, _phase(slot), _time(slot["since"])))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
@@ -258,6 +259,11 @@ def _phase(slot: Mapping[str, Any]) -> str:
         return slot["state"]
     place = f" {phase['point']} ({phase['index']} of {phase['count']})" if "point" in phase else ""
     return f"{phase['name']}{place}"
+
+
+def _natural(item: tuple[str, Any]) -> list[tuple[str, int]]:
+    """gpu2 before gpu10."""
+    return [(word, int(number or 0)) for word, number in re.findall(r"(\D+)(\d*)", f" {item[0]}")]
 
 
 def _span(seconds: float) -> str:

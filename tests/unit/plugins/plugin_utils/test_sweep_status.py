@@ -288,6 +288,11 @@ def test_nobody_reads_a_part_of_a_file(sweep):
     assert (sweep.folder / "status.json").stat().st_ino != before, "replaced, not written over"
 
 
+def test_slots_are_in_the_order_of_their_numbers():
+    names = ["gpu10/0", "gpu2/1", "gpu2/0", "a/0"]
+    assert sorted(names, key=lambda name: sweep_status._natural((name, None))) == ["a/0", "gpu2/0", "gpu2/1", "gpu10/0"]
+
+
 @pytest.mark.parametrize(("seconds", "shown"), [(-3, "0 s"), (59.6, "60 s"), (600, "10 min"), (9000, "2.5 h")])
 def test_spans(seconds, shown):
     assert sweep_status._span(seconds) == shown
