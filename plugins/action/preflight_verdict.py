@@ -10,6 +10,7 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.preheat.fleet.plugins.plugin_utils import (
+    image_flags,
     memory_fit,
     study_sharing,
     sweep_forecast,
@@ -51,16 +52,20 @@ class ActionModule(ActionBase):
         notices: list[Problem] = []
         gpus: dict[str, list[dict[str, Any]]] = {}
         topologies: dict[str, dict[str, Any]] = {}
+        facts: dict[str, dict[str, Any]] = {}
+        asked: dict[str, dict[str, Any] | None] = {}
         for host in args["hosts"]:
-            reported = hostvars[host].get("gpu_host_preflight_result") or {}
+            known = hostvars[host]
+            asked[host] = known.get(image_flags.ANSWER)
+            reported = known.get("gpu_host_preflight_result") or {}
             problems += host_problems(host, reported)
             notices += [{**item, "host": host} for item in reported.get("notices") or []]
-            facts = reported.get("facts") or {}
-            gpus[host] = [gpu for gpu in facts.get("gpus") or [] if not gpu.get("error")]
-            topologies[host] = facts.get("gpu_topology") or {}
+            facts[host] = reported.get("facts") or {}
+            gpus[host] = [gpu for gpu in facts[host].get("gpus") or [] if not gpu.get("error")]
+            topologies[host] = facts[host].get("gpu_topology") or {}
         unasked: list[str] = []
-        if plan:
-            answers = {host: hostvars[host].get("_sglang_server_flags") for host in args["hosts"]}
+        if plan and plan.get("check_flags", True):
+            answers = image_flags.answers(plan, facts, asked)
             unasked = [host for host, answer in answers.items() if answer is None]
             server, refused, more = sweep_presets.fit_to_image(plan, answers)
             plan = {**plan, "server": server}

@@ -78,6 +78,7 @@ class ActionModule(ActionBase):
                 for key in ("name", "model", "image", "server", "workloads", "search", "objective", "slo")
             },
             "host_failures_max": sweep["host_failures_max"],
+            "check_flags": sweep["check_flags"],
             "storage": sweep["storage"] or None,
             "environment": server.get("environment") or {},
             "workload_points": sweep_plan.repeated(

@@ -30,8 +30,8 @@ options:
     default: []
   hosts:
     description: >-
-      Inventory hosts; each has its report in C(gpu_host_preflight_result), and the flags of its image in
-      C(_sglang_server_flags).
+      Inventory hosts; each has its report in C(gpu_host_preflight_result). Some were asked for the flags of their image
+      (M(preheat.fleet.sglang_flag_info), in C(_sglang_server_flags)); answers are kept in C(~/.cache/preheat/flags).
     type: list
     elements: str
     required: true
@@ -76,9 +76,7 @@ plan:
   type: dict
   sample: {launches: 4, slot_gpus: 1}
 unasked:
-  description: >-
-    Hosts that nobody has asked yet which flags their image accepts (C(_sglang_server_flags), from
-    M(preheat.fleet.sglang_flag_info)), as they lack the image or preheat's Python.
+  description: Hosts of whose image nobody knows the flags, as no host has it together with preheat's Python.
   returned: success, with a plan
   type: list
   elements: str

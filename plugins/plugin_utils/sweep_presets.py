@@ -8,7 +8,6 @@ Pure functions on plain data.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -93,19 +92,19 @@ def fit_to_image(
     notices: list[Problem] = []
     server, image = plan["server"], plan["image"]
     presets = {name: dict(flags) for name, flags in (server.get("presets") or {}).items()}
-    same: dict[str, list[str]] = {}  # hosts by what they answered: as a rule all have the same image
+    same: dict[int, list[str]] = {}  # hosts by what they answered: as a rule all have the same image
     for host, answer in answers.items():
         if answer is None:
             message = "The flags that it accepts are checked when the host has it and preheat's Python."
             notices.append(problem("sweep_image", image, message, "", host))
         elif answer.get("flags"):
-            same.setdefault(json.dumps(answer["flags"]), []).append(host)
-        elif not answer.get("skipped"):
+            same.setdefault(id(answer), []).append(host)
+        else:
             why = str(answer.get("reason") or answer.get("msg") or "no answer").rstrip(".")
             message = f"The flags that it accepts are not known, so that a wrong one fails at its launch: {why}."
             notices.append(problem("sweep_image", image, message, "", host))
-    for text, hosts in same.items():
-        flags = json.loads(text)
+    for hosts in same.values():
+        flags = (answers[hosts[0]] or {})["flags"]
         for variable, value, (message, remedy) in _refused(server, flags):
             found += [problem(variable, value, message, remedy, host) for host in hosts]
         for name, flag, value, (message, remedy) in _refused_of_presets(server, flags):

@@ -84,6 +84,11 @@ def test_notices_are_said_and_stop_nothing(judge, capsys):
     assert "good to know: [gpu1, gpu2] sweep_server = 0: GPU 0 is in use. Stop it." in capsys.readouterr().out
 
 
+@pytest.fixture(autouse=True)
+def no_image_is_known(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+
 ACCEPTED = [
     {"names": ["model-path"], "least": 1, "most": 1, "choices": None},
     {"names": ["quantization"], "least": 1, "most": 1, "choices": ["awq", "fp8"]},
@@ -121,15 +126,24 @@ def test_what_an_image_does_not_accept_of_a_preset_is_left_out_and_said(judge, c
 
 
 def test_an_image_that_was_not_asked_or_cannot_say_stops_nothing(judge, capsys):
-    answers = {"gpu2": {"flags": [], "reason": "no help"}, "gpu3": {"skipped": True}}
-    reports = {host: report(found=gpus(1)) for host in ("gpu1", "gpu2", "gpu3")}
-    verdict = judge(reports, plan=plan(), flags=answers)
-    assert verdict["unasked"] == ["gpu1"]
+    reports = {host: report(found=gpus(1)) for host in ("gpu1", "gpu2")}
+    verdict = judge(reports, plan=plan())
+    assert verdict["unasked"] == ["gpu1", "gpu2"]
+    assert (
+        "[gpu1, gpu2] sweep_image = 'engine:1': The flags that it accepts are checked when" in capsys.readouterr().out
+    )
+    verdict = judge(reports, plan=plan(), flags={"gpu2": {"flags": [], "reason": "no help"}})
+    assert verdict["unasked"] == []
     said = capsys.readouterr().out
-    assert "[gpu1] sweep_image = 'engine:1': The flags that it accepts are checked when" in said
-    assert "[gpu2] sweep_image = 'engine:1': The flags that it accepts are not known" in said
+    assert "[gpu1, gpu2] sweep_image = 'engine:1': The flags that it accepts are not known" in said
     assert "no help." in said
-    assert "gpu3" not in said
+
+
+def test_flags_are_not_checked_where_that_is_not_wanted(judge, capsys):
+    wanted = plan(base={"quantisation": "fp8"}) | {"check_flags": False}
+    verdict = judge({"gpu1": report(found=gpus(1))}, plan=wanted, flags={"gpu1": {"flags": ACCEPTED}})
+    assert (verdict["unasked"], len(verdict["plan"]["feasible"])) == ([], 2)
+    assert "sweep_image" not in capsys.readouterr().out
 
 
 def test_slots_of_near_gpus(judge):

@@ -121,9 +121,7 @@ def test_a_preset_of_ones_own_must_be_accepted():
 
 def test_hosts_that_do_not_tell_are_good_to_know():
     failed = {"failed": False, "msg": "no Python."}
-    server, found, notices = fitted(
-        {"base": {"any": 1}}, None, {"flags": [], "reason": "why"}, failed, {"skipped": True}
-    )
+    server, found, notices = fitted({"base": {"any": 1}}, None, {"flags": [], "reason": "why"}, failed)
     assert (server["base"], found) == ({"any": 1}, [])
     assert [(item["host"], item["value"]) for item in notices] == [(f"gpu{n}", "engine:1") for n in (1, 2, 3)]
     assert ["why." in notices[1]["message"], "no Python." in notices[2]["message"]] == [True, True]
