@@ -258,8 +258,9 @@ class DockerClient:
         except docker_errors.APIError:
             return ""
 
-    def output_of_image(self, image_id, command):
+    def output_of_image(self, image_id, command, gpus=()):
         """What a command prints that runs in a container of its own, without a network; None if it fails."""
+        requests = [self.device_request(gpu_access_of(self.info()), gpus)] if gpus else None
         container_id = self._act(
             lambda: self.api.create_container(
                 image_id,
@@ -267,7 +268,7 @@ class DockerClient:
                 entrypoint=command[:1],
                 command=command[1:],
                 labels={MANAGED_LABEL: "true"},
-                host_config=self.api.create_host_config(network_mode="none"),
+                host_config=self.api.create_host_config(network_mode="none", device_requests=requests),
             )["Id"],
             image_id,
         )

@@ -10,8 +10,9 @@ module: sglang_flag_info
 short_description: Which flags the SGLang of an image accepts
 version_added: "0.1.0"
 description:
-  - Runs C(python3 -m sglang.launch_server --help) in a container of the image, without GPUs and without a network, and
-    reads the flags from what it prints. That takes as long as SGLang's imports, some 10 to 30 seconds.
+  - Runs C(python3 -m sglang.launch_server --help) in a container of the image, without a network, and reads the flags
+    from what it prints. That takes as long as SGLang's imports, some 10 to 30 seconds. Only if it fails it is run again
+    with the host's first GPU, for some versions want the driver's libraries.
   - Pulls nothing, and does not fail for an image that is not there or cannot say; RV(reason) tells.
 author:
   - The preheat maintainers (@preheat)
@@ -101,6 +102,9 @@ def answer(client, name):
     if not image:
         return _result([], f"image '{name}' is not on the host", None)
     text = client.output_of_image(image["Id"], sglang_help.COMMAND)
+    if text is None:
+        # Older versions import all of the server first, which wants the driver's libraries; they come with a GPU.
+        text = client.output_of_image(image["Id"], sglang_help.COMMAND, gpus=[0])
     flags = sglang_help.parse(text or "")
     said = "is not SGLang's" if text else "failed"
     return _result(flags, "" if flags else f"'{' '.join(sglang_help.COMMAND)}' {said} in image '{name}'", image["Id"])

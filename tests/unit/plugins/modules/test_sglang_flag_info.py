@@ -12,16 +12,16 @@ IMAGE = {"Id": "sha256:0123456789abcdef"}
 
 
 class Client:
-    def __init__(self, image=IMAGE, text=HELP):
-        self._image, self._text = image, text
+    def __init__(self, image=IMAGE, text=HELP, text_with_gpu=None):
+        self._image, self._text, self._text_with_gpu = image, text, text_with_gpu
         self.asked = []
 
     def image(self, name):
         return self._image
 
-    def output_of_image(self, image_id, command):
-        self.asked.append((image_id, command))
-        return self._text
+    def output_of_image(self, image_id, command, gpus=()):
+        self.asked.append((image_id, command, list(gpus)))
+        return self._text_with_gpu if gpus else self._text
 
 
 def test_an_image_is_asked_by_its_id():
@@ -29,7 +29,13 @@ def test_an_image_is_asked_by_its_id():
     said = answer(client, "engine:1")
     assert [entry["names"] for entry in said.pop("flags")] == [["model-path"], ["tp-size"]]
     assert said == {"changed": False, "reason": "", "image_id": IMAGE["Id"]}
-    assert client.asked == [(IMAGE["Id"], sglang_help.COMMAND)]
+    assert client.asked == [(IMAGE["Id"], sglang_help.COMMAND, [])]
+
+
+def test_an_image_that_wants_the_drivers_libraries_gets_them():
+    client = Client(text=None, text_with_gpu=HELP)
+    assert len(answer(client, "engine:1")["flags"]) == 2
+    assert [gpus for _image, _command, gpus in client.asked] == [[], [0]]
 
 
 @pytest.mark.parametrize(
