@@ -66,12 +66,16 @@ def explanation(error):
 
 
 def parse_timestamp(text):
-    """Epoch seconds of Docker's RFC 3339 time in UTC with up to nine decimals; None for its zero time."""
-    match = re.match(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?Z", text or "")
+    """Epoch seconds of an RFC 3339 time with up to nine decimals; None for the engine's zero time.
+
+    Docker writes all times in UTC, Podman those of logs in the host's time zone.
+    """
+    match = re.match(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?(?:Z|([+-])(\d\d):(\d\d))", text or "")
     if not match or text.startswith("0001-"):
         return None
-    whole = calendar.timegm(time.strptime(match.group(1), "%Y-%m-%dT%H:%M:%S"))
-    return whole + float(match.group(2) or 0)
+    local, fraction, sign, hours, minutes = match.groups()
+    ahead = (3600 * int(hours) + 60 * int(minutes)) * (-1 if sign == "-" else 1) if sign else 0
+    return calendar.timegm(time.strptime(local, "%Y-%m-%dT%H:%M:%S")) - ahead + float(fraction or 0)
 
 
 def parse_size(name, text):
@@ -284,6 +288,17 @@ class DockerClient:
     def start(self, container_id, name):
         self._act(lambda: self.api.start(container_id), name)
 
+    def check_restart_policy(self, policy):
+        """A server gets its policy once it is ready, which Podman before 5.1 has no request for."""
+        for part in self.api.version().get("Components") or [] if policy != "no" else []:
+            version = re.match(r"(\d+)\.(\d+)", part.get("Version") or "")
+            if part.get("Name") == "Podman Engine" and version and tuple(map(int, version.groups())) < (5, 1):
+                raise LaunchError(
+                    "invalid",
+                    f"restart_policy '{policy}': Podman {part['Version']} cannot set it for a container that runs",
+                    "Set restart_policy (sglang_server_restart_policy) to 'no', or update Podman to 5.1 or newer.",
+                )
+
     def set_restart_policy(self, container_id, policy):
         self._act(lambda: self.api.update_container(container_id, restart_policy={"Name": policy}), container_id)
 
@@ -335,6 +350,13 @@ class DockerClient:
                 "Install the NVIDIA Container Toolkit and register it with Docker "
                 "('nvidia-ctk runtime configure --runtime=docker'), set gpu_access to cdi where the engine "
                 "has CDI devices, or check the names in gpus against 'nvidia-smi -L'.",
+                phase="container_create",
+            )
+        if "container-init binary not found" in text:
+            return LaunchError(
+                "crashed",
+                f"Podman has no init for container '{name}': {text}",
+                "Install catatonit on the host (the package's name in most distributions), or set init to false.",
                 phase="container_create",
             )
         if "executable file not found" in text or "no such file or directory" in text.lower():

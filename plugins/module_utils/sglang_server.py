@@ -88,6 +88,7 @@ class Server:
         self.model = self._model()
         self.image = self._image()
         self.report["docker_version"] = self.client.engine_version()
+        self.client.check_restart_policy(self.params["restart_policy"])
         self.report["model"] = self.model.described()
         image_id = self.image["Id"] if self.image else "(not on this host)"
         access = self._gpu_access()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from ansible_collections.preheat.fleet.plugins.module_utils import docker_client
@@ -13,6 +15,8 @@ errors = pytest.importorskip("docker.errors")
         ("1970-01-01T00:00:01Z", 1.0),
         ("1970-01-01T00:01:00.5Z", 60.5),
         ("2026-11-23T08:28:43.123456789Z", 1795422523.123456789),
+        ("2026-11-23T17:28:43+09:00", 1795422523.0),
+        ("2026-11-23T04:58:43.5-03:30", 1795422523.5),
         ("0001-01-01T00:00:00Z", None),
         ("", None),
         (None, None),
@@ -94,6 +98,7 @@ def test_cdi_devices(devices, gpus, names):
         ('could not select device driver "nvidia" with capabilities: [[gpu]]', "crashed", "Container Toolkit"),
         ("CDI device injection failed: unresolvable CDI devices nvidia.com/gpu=7", "crashed", "nvidia-smi -L"),
         ('exec: "python3": executable file not found in $PATH: unknown', "crashed", "command"),
+        ("container-init binary not found on the host: stat /usr/libexec/podman/catatonit", "crashed", "catatonit"),
         ("something new", "crashed", "journalctl"),
     ],
 )
@@ -104,6 +109,28 @@ def test_what_the_engine_refuses(explanation, error_class, remedy):
     assert explanation in error.message
     assert "'server'" in error.message
     assert remedy in error.remedy
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "policy", "refused"),
+    [
+        ("Podman Engine", "4.3.1", "unless-stopped", True),
+        ("Podman Engine", "5.0.3", "always", True),
+        ("Podman Engine", "4.3.1", "no", False),
+        ("Podman Engine", "5.1.0-rc1", "unless-stopped", False),
+        ("Podman Engine", "10.0", "unless-stopped", False),
+        ("Engine", "4.3.1", "unless-stopped", False),
+    ],
+)
+def test_a_restart_policy_that_podman_cannot_set(name, version, policy, refused):
+    client = docker_client.DockerClient.__new__(docker_client.DockerClient)
+    client.api = SimpleNamespace(version=lambda: {"Components": [{"Name": name, "Version": version}]})
+    if not refused:
+        return client.check_restart_policy(policy)
+    with pytest.raises(docker_client.LaunchError, match=f"{policy}.*Podman {version}") as caught:
+        client.check_restart_policy(policy)
+    assert caught.value.error_class == "invalid"
+    return None
 
 
 @pytest.mark.parametrize("docker_host", ["unix:///nowhere/docker.sock", "tcp://127.0.0.1:1", "nonsense://x"])
