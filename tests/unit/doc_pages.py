@@ -75,6 +75,15 @@ RUN_BY = {
     "make bench-saving": DOCS,
     "make dashboard SWEEP": "tests/browser/test_dashboard.py",
     "watch cat results/mine/status.txt": BY_HAND + "a terminal's own; test_tune.py reads the file",
+    "ansible-galaxy collection build": 'tests/integration/test_collection.py: "build"',
+    "ansible-builder create --file extensions/execution-environment/execution-environment.yml --context ee": (
+        'tests/unit/test_execution_environment.py: "create"'
+    ),
+    "pip install ansible-builder ansible-navigator": BY_HAND + "tools of the user's",
+    "podman build --tag preheat-ee --build-arg EE_BASE_IMAGE=IMAGE@sha256:... ee": BY_HAND + "needs an image registry",
+    "ansible-navigator run preheat.fleet.tune --eei preheat-ee -i inventory -e @sweeps/mine.yml": (
+        BY_HAND + "needs the image"
+    ),
     "make clean": BY_HAND + "takes the lab away on which tests run",
 }
 
