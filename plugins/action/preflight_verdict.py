@@ -118,7 +118,10 @@ class ActionModule(ActionBase):
         plan["launches"] = search["trials"] if adaptive else len(feasible)
         # What the report counts as left over if it has no record; what an adaptive sampler never asked for is not.
         plan["points"] = 0 if adaptive else len(feasible) + len(infeasible)
-        plan["slots"] = sweep_slots.slots(gpus, size, args["cpu_slots_per_host"], topologies, args["exclusive_host"])
+        least = sweep_space.gpu_counts(server)[0]
+        plan["slots"] = sweep_slots.slots(
+            gpus, size, args["cpu_slots_per_host"], topologies, exclusive_host=args["exclusive_host"], least_gpus=least
+        )
         earlier = sweep_slots.gpus_of_earlier_run(plan.get("sweep_dir"))
         found = sweep_slots.unequal_gpus({**earlier, **gpus}) if size else []
         notices: list[Problem] = []
@@ -128,9 +131,9 @@ class ActionModule(ActionBase):
             remedy = "Differences between trials of different hosts may be those of the GPUs."
             notices = [problem("sweep_allow_unequal_gpus", True, f"The hosts {found[0]['message']}", remedy)]
             found = []
-        if (least := sweep_space.gpu_counts(server)[0]) < size:
+        if args["exclusive_host"] and least < size:
             message = f"Points that need {least} GPU(s) leave {size - least} of the {size} of their slot idle."
-            remedy = "To use them all, run a sweep for each number of GPUs."
+            remedy = "To use them all, leave sweep_exclusive_host at false."
             notices.append(problem("sweep_slot_gpus", size, message, remedy))
         if reasons := "; ".join(sweep_search.reasons_against_all(server, search, size, memory)):
             remedy = "Widen sweep_server.space or loosen sweep_server.where."

@@ -19,7 +19,7 @@ from ansible.utils.display import Display
 from ansible_collections.preheat.fleet.plugins.plugin_utils import trial
 from ansible_collections.preheat.fleet.plugins.plugin_utils.process import die_with_parent
 from ansible_collections.preheat.fleet.plugins.plugin_utils.study import SweepStudy
-from ansible_collections.preheat.fleet.plugins.plugin_utils.sweep_owner import LeaseLost
+from ansible_collections.preheat.fleet.plugins.plugin_utils.sweep_owner import LeaseLost, StudyError
 from ansible_collections.preheat.fleet.plugins.plugin_utils.sweep_status import TALKING_SLOTS, SweepStatus
 from ansible_collections.preheat.fleet.plugins.plugin_utils.version import preheat_version
 
@@ -91,6 +91,8 @@ class ActionModule(ActionBase):
         self._sweep_out()
         done: list[dict[str, Any]] = []
         while True:
+            if slot.get("set"):  # what keeps weights in GPU memory would disturb whoever leases the GPUs next
+                self._remove_weight_cache()
             claim = study.claim(slot["name"])
             if claim is None:
                 if study.is_over(slot["name"]):
@@ -100,11 +102,12 @@ class ActionModule(ActionBase):
                 self._status.slot_is("waiting")
                 time.sleep(IDLE_SECONDS)
                 continue
+            leased = self._lease_gpus(study, claim)
             self._status.trial_begins(claim)
             say = self._sayer(claim)
             say(f"begins with {claim['params'] or 'the base configuration'}")
             run = trial.Trial(
-                plan=plan, claim=claim, slot=slot, settings=settings, versions=versions, call=self._call, say=say,
+                plan=plan, claim=claim, slot=leased, settings=settings, versions=versions, call=self._call, say=say,
                 prune=functools.partial(study.should_prune, claim), confirm=study.confirm,
                 publish=functools.partial(study.publish, claim), enter=self._enter,
             )  # fmt: skip
@@ -148,6 +151,19 @@ class ActionModule(ActionBase):
                 return False
             time.sleep(IDLE_SECONDS)
         return True
+
+    def _lease_gpus(self, study: SweepStudy, claim: dict[str, Any]) -> dict[str, Any]:
+        """The slot with the GPUs that the trial gets; slots that share a set wait for each other."""
+        slot = self._args["slot"]
+        if not slot.get("set"):
+            return slot
+        try:
+            while (gpus := study.lease_gpus(slot["name"], claim)) is None:
+                time.sleep(IDLE_SECONDS)
+        except StudyError:
+            study.requeue(claim)
+            raise
+        return {"name": slot["name"], "members": [{**slot["members"][0], "gpus": gpus}]}
 
     def _warn(self, reason: str) -> None:
         if reason:

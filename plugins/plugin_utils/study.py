@@ -30,6 +30,7 @@ from ansible_collections.preheat.fleet.plugins.plugin_utils import (
     sweep_search,
     sweep_space,
 )
+from ansible_collections.preheat.fleet.plugins.plugin_utils.study_gpus import StudyGpus
 from ansible_collections.preheat.fleet.plugins.plugin_utils.study_hosts import StudyHosts, host_of
 from ansible_collections.preheat.fleet.plugins.plugin_utils.study_postgresql import PostgresStore
 from ansible_collections.preheat.fleet.plugins.plugin_utils.sweep_owner import LeaseLost
@@ -54,6 +55,7 @@ class SweepStudy:
             self.study = self._load()
         self._storage = self.study._storage
         self._hosts = StudyHosts(self.study, self._plan, self._store.leased)
+        self._gpus = StudyGpus(self.study, self._plan.get("slots") or [])
 
     def _load(self) -> optuna.Study:
         pruner = sweep_search.pruner_of(self._search)
@@ -93,7 +95,8 @@ class SweepStudy:
         with self._store.lock():
             self._store.check()
             self._fail_over()
-            if self._hosts.is_aside(slot) or self._stopped():
+            self._gpus.release(slot)
+            if self._hosts.is_aside(slot) or self._stopped() or self._gpus.is_awaited(slot, self._held()):
                 return None
             waiting = self._trials(TrialState.WAITING)
             baseline = next((t for t in waiting if t.user_attrs["point"].get("kind") == "baseline"), None)
@@ -102,6 +105,11 @@ class SweepStudy:
             if waiting:
                 return self._take(baseline or self._next(waiting, slot), slot)
             return self._ask(slot) if self._search["sampler"] in sweep_search.ADAPTIVE else None
+
+    def lease_gpus(self, slot: str, claim: dict[str, Any]) -> list[dict[str, Any]] | None:
+        """The GPUs for what the slot has claimed; None while other slots of its set have them."""
+        with self._store.lock():
+            return self._gpus.lease(slot, claim["gpus"], self._hosts.left())
 
     def is_over(self, slot: str) -> bool:
         """Whether the slot, which has just got no trial, will not get one either once others have ended theirs."""
@@ -121,8 +129,12 @@ class SweepStudy:
             return self._running()
 
     def _running(self) -> int:
-        points = [trial.user_attrs.get("point") for trial in self._trials(TrialState.RUNNING)]
-        return len(self._store.held(point["number"] for point in points if point))
+        return len(self._held())
+
+    def _held(self) -> list[FrozenTrial]:
+        running = {trial.user_attrs["point"]["number"]: trial for trial in self._trials(TrialState.RUNNING)
+                   if "point" in trial.user_attrs}  # fmt: skip
+        return [running[number] for number in self._store.held(running)]
 
     def _fail_over(self) -> None:
         if self._store.shared:

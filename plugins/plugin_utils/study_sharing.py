@@ -69,11 +69,13 @@ def join_problems(plan: Mapping[str, Any], known: Mapping[str, Any]) -> list[Pro
 
 def _clash(slot: Mapping[str, Any], others: Iterable[Mapping[str, Any]]) -> str:
     """Why a slot cannot be beside those that are known: its lock, by its name, would not guard its GPUs."""
-    own = _uuids(slot)
+    own = _uuids(slot), slot.get("set")
     for other in others:
-        if other["name"] == slot["name"] and _uuids(other) != own:
+        known = _uuids(other), other.get("set")
+        if other["name"] == slot["name"] and known != own:
             return f"is known to the controllers that run the sweep with other GPUs: {sorted(_uuids(other))}."
-        if other["name"] != slot["name"] and _uuids(other) & own:
+        share = known == own and slot.get("set")
+        if other["name"] != slot["name"] and own[0] & known[0] and not share:
             return f"has GPUs that are known to the controllers that run the sweep as {other['name']}."
     return ""
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.preheat.fleet.plugins.plugin_utils import records, report_savings, savings
+from ansible_collections.preheat.fleet.plugins.plugin_utils import records, report_savings, savings, sweep_slots
 
 # Where nothing was measured: about what an 8B model took on an H100 (docs/performance.md), and the Hub at the rate
 # that the report assumes. A launch, and one workload point.
@@ -53,7 +53,7 @@ def forecast(plan: Mapping[str, Any], source: str | None, trials: list[dict[str,
     fetch, cold, warm = spans.fetch_seconds or 0.0, spans.cold_launch_seconds, spans.warm_launch_seconds
     found: dict[str, Any] = {"hours": None, "cache_saves_hours": None, "sharing_saves_hours": None}
     if cold is not None and warm is not None and spans.benchmark_seconds is not None:
-        slots = len(plan["slots"])
+        slots = sweep_slots.at_once(plan["slots"], [point["gpus"] for point in plan["feasible"]])
 
         def hours(later: float, shared: int) -> float:
             sums = savings.hours(

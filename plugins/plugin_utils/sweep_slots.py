@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import itertools
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,6 +22,8 @@ _NVLINKS = re.compile(r"NV(\d+)\Z")
 _OTHER_NUMA_NODE = 0.01  # decides between links of one kind only
 # All ways to cut are tried up to so many GPUs (0.2 s for 16 in pairs); larger hosts are cut in index order.
 _EXACT_GPUS = 16
+# So many ways to choose GPUs are compared for a lease (70 for 4 of 8); of more, the set's own order decides.
+_MOST_WAYS = 1000
 
 
 def slots(
@@ -28,13 +31,18 @@ def slots(
     slot_gpus: int,
     cpu_slots_per_host: int,
     topologies: Mapping[str, Mapping[str, Any]] | None = None,
+    *,
     exclusive_host: bool = False,
+    least_gpus: int = 0,
 ) -> list[dict[str, Any]]:
     """Sets of GPUs that can hold one server each: ``hosts`` maps a host to its GPUs, ``topologies`` to their links.
 
     Every host's GPUs are cut into sets of ``slot_gpus`` (``gpu_sets``); a rest too small for a slot stays idle. A sweep
     on CPUs (``slot_gpus`` 0) gets ``cpu_slots_per_host`` slots on every host. With ``exclusive_host`` a host has one
     slot, of the GPUs that are nearest to each other.
+
+    Where points need as few as ``least_gpus``, so many slots as can then run at once share each ``set``, and lease its
+    GPUs trial by trial (``study_gpus``).
     """
     found = []
     for host, gpus in hosts.items():
@@ -42,11 +50,37 @@ def slots(
         groups = gpu_sets(gpus, topology, slot_gpus) if slot_gpus else [[]] * cpu_slots_per_host
         if exclusive_host and groups:
             groups = [min(groups, key=lambda group: spread(group, topology))]
+        sharers = slot_gpus // least_gpus if least_gpus and not exclusive_host else 1
+        shared = [{"set": f"{host}/{index}", "topology": topology} if sharers > 1 else {}
+                  for index, _group in enumerate(groups)]  # fmt: skip
+        every = [(group, share) for group, share in zip(groups, shared, strict=True) for _ in range(max(1, sharers))]
         found += [
-            {"name": f"{host}/{index}", "members": [{"host": host, "gpus": group}]}
-            for index, group in enumerate(groups)
+            {"name": f"{host}/{index}", "members": [{"host": host, "gpus": group}], **share}
+            for index, (group, share) in enumerate(every)
         ]
     return found
+
+
+def nearest(free: Sequence[dict[str, Any]], count: int, topology: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The ``count`` of the free GPUs that are nearest to each other; of equal ones those that leave the nearest rest.
+
+    So one GPU is taken where its neighbours are taken, and pairs stay whole for those that need them.
+    """
+    if math.comb(len(free), count) > _MOST_WAYS:
+        return list(free[:count])
+
+    def cost(group: Sequence[dict[str, Any]]) -> tuple[float, float]:
+        rest = [gpu for gpu in free if gpu not in group]
+        return round(spread(group, topology), 6), round(spread(rest, topology), 6)
+
+    return _near_first(min(itertools.combinations(free, count), key=cost), topology)
+
+
+def at_once(slots: Sequence[Mapping[str, Any]], points_gpus: Sequence[int]) -> int:
+    """How many servers of points that need so many GPUs run at once, on average: fewer than slots where these share."""
+    mean = sum(points_gpus) / len(points_gpus) if points_gpus else 1.0
+    sets = {slot["set"]: len(slot["members"][0]["gpus"]) for slot in slots if slot.get("set")}
+    return sum(not slot.get("set") for slot in slots) + sum(max(1, int(size / mean)) for size in sets.values())
 
 
 def gpu_sets(gpus: Sequence[dict[str, Any]], topology: Mapping[str, Any], size: int) -> list[list[dict[str, Any]]]:

@@ -162,7 +162,11 @@ def test_slots_of_near_gpus(judge):
 
 def test_points_that_leave_gpus_of_their_slot_idle_are_good_to_know(judge, capsys):
     wanted = plan(most=2, space={"tp_size": [1, 2]})
-    assert len(judge({"gpu1": report(found=gpus(4))}, plan=wanted)["plan"]["slots"]) == 2
+    shared = judge({"gpu1": report(found=gpus(4))}, plan=wanted)["plan"]["slots"]
+    assert [slot["set"] for slot in shared] == ["gpu1/0", "gpu1/0", "gpu1/1", "gpu1/1"]
+    assert "idle" not in capsys.readouterr().out
+    alone = judge({"gpu1": report(found=gpus(4))}, plan=wanted, exclusive_host=True)["plan"]["slots"]
+    assert [slot["name"] for slot in alone] == ["gpu1/0"]
     assert "Points that need 1 GPU(s) leave 1 of the 2 of their slot idle." in capsys.readouterr().out
 
 

@@ -11,7 +11,7 @@ from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
 
 from ansible_collections.preheat.fleet.plugins.action import run_trials
 from ansible_collections.preheat.fleet.plugins.plugin_utils import records, study, study_journal, sweep_space
-from ansible_collections.preheat.fleet.plugins.plugin_utils.sweep_owner import LeaseLost
+from ansible_collections.preheat.fleet.plugins.plugin_utils.sweep_owner import LeaseLost, StudyError
 
 METRIC = "output_tokens_per_second"
 PYTHON = "/opt/preheat/venv/bin/python"
@@ -80,14 +80,16 @@ def work(make_action, plan, monkeypatch):
     """Work as the slot h/0 on a host; returns the action's result. ``said`` collects what was printed."""
     monkeypatch.setattr(run_trials, "IDLE_SECONDS", 0)
 
-    def run(host, delegate_to="h", hostvars=None, **variables):
+    own_slot = {"name": "h/0", "members": [{"host": "h", "gpus": [{"uuid": "GPU-a"}]}]}
+
+    def run(host, delegate_to="h", hostvars=None, slot=own_slot, **variables):
         variables["hostvars"] = hostvars or {"h": {}}
         action = make_action(
             run_trials.ActionModule,
             variables,
             delegate_to=delegate_to,
             plan=plan,
-            slot={"name": "h/0", "members": [{"host": "h", "gpus": [{"uuid": "GPU-a"}]}]},
+            slot=slot,
             python=PYTHON,
             docker_host="unix:///d.sock",
             cache_dir="/cache",
@@ -207,6 +209,49 @@ def test_many_slots_say_only_how_trials_end(work, plan, capsys, slots, talking):
     said = capsys.readouterr().out
     assert ("launching" in said) is talking
     assert said.count(": complete: ") == 2
+
+
+PAIR = [{"index": 0, "uuid": "GPU-a"}, {"index": 1, "uuid": "GPU-b"}]
+SHARED = [{"name": f"h/{number}", "set": "h/0", "topology": {}, "members": [{"host": "h", "gpus": PAIR}]}
+          for number in (0, 1)]  # fmt: skip
+
+
+@pytest.fixture
+def shared(plan):
+    """Two slots share the GPUs of a host; the other one's view of the study."""
+    points = sweep_space.grid(plan["server"])
+    study_journal.open_study(plan | {"slots": SHARED, "host_failures_max": 0}, points, [])
+    return study.SweepStudy(plan["sweep_dir"])
+
+
+def test_slots_that_share_gpus_lease_them_trial_by_trial(work, plan, shared):
+    claim = shared.claim("h/1")
+    held = []
+
+    class Watched(Host):
+        def sglang_server_started(self, args):
+            held.append(args["gpus"])
+            return super().sglang_server_started(args)
+
+        def sglang_server_absent(self, args):
+            if len(self.calls) == 1:  # swept out: now h/0 counts as clean
+                shared._gpus.release("h/0")
+                assert shared.lease_gpus("h/1", claim) == [SHARED[0]["members"][0]["gpus"][0]]
+                shared.abandon(claim)  # ends, and its slot breaks off: its GPU is nobody's
+            return super().sglang_server_absent(args)
+
+    work(Watched(), slot=SHARED[0])
+    assert held == [["GPU-b"]]
+    assert recorded(plan)[1]["slot"]["members"] == [{"host": "h", "gpus": [{"index": 1, "uuid": "GPU-b"}]}]
+
+
+def test_a_slot_that_would_wait_for_ever_gives_its_trial_back(work, plan, shared, monkeypatch):
+    shared.leave("h/1", "could not be swept out")
+    host = Host()
+    with pytest.raises(StudyError, match="slots that share its GPUs broke off"):
+        work(host, slot=SHARED[0])
+    assert host.of("sglang_server_started") == []
+    assert counts(plan)["waiting"] == 2
 
 
 def failure(error_class):

@@ -22,7 +22,7 @@ def plan(tmp_path):
         "bytes_total": 8_600_000_000,  # 100 s at 86 MB/s
         "workloads": [{"name": "chat"}, {"name": "read"}],
         "workload_points": [{"name": "chat"}] * 3 + [{"name": "read"}],
-        "feasible": [{"number": number} for number in range(8)],
+        "feasible": [{"number": number, "gpus": 1} for number in range(8)],
         "infeasible": [{"number": 8, "reason": "where: x"}, {"number": 9, "reason": "where: x"}],
         "launches": 8,
         "slots": [slot("h1"), slot("h2")],
