@@ -96,7 +96,7 @@ class SweepStudy:
             self._store.check()
             self._fail_over()
             self._gpus.release(slot)
-            if self._hosts.is_aside(slot) or self._stopped() or self._gpus.is_awaited(slot, self._held()):
+            if self._hosts.is_aside(slot) or self._stopped() or self._gpus.is_awaited(slot, self._held):
                 return None
             waiting = self._trials(TrialState.WAITING)
             baseline = next((t for t in waiting if t.user_attrs["point"].get("kind") == "baseline"), None)

@@ -11,7 +11,7 @@ as a container may still be there.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ansible_collections.preheat.fleet.plugins.plugin_utils import sweep_slots
@@ -34,14 +34,16 @@ class StudyGpus:
         if self._sharers(name) and self._study.user_attrs.get(_attribute(name)) != []:
             self._study.set_user_attr(_attribute(name), [])
 
-    def is_awaited(self, name: str, running: Iterable[FrozenTrial]) -> bool:
+    def is_awaited(self, name: str, running: Callable[[], Iterable[FrozenTrial]]) -> bool:
         """Whether another slot of the set has claimed one of the ``running`` trials and still waits for GPUs.
 
         Then nobody else claims: whoever comes first is served first, however many GPUs it needs.
         """
-        claimed = {trial.user_attrs.get("slot") for trial in running}
+        if not (sharers := self._sharers(name)):
+            return False
+        claimed = {trial.user_attrs.get("slot") for trial in running()}
         known = self._study.user_attrs
-        return any(other in claimed and known.get(_attribute(other)) == [] for other in self._sharers(name))
+        return any(other in claimed and known.get(_attribute(other)) == [] for other in sharers)
 
     def lease(self, name: str, count: int, left: Iterable[str]) -> list[dict[str, Any]] | None:
         """``count`` GPUs for the slot, the nearest to each other that are free; None while there are not enough.

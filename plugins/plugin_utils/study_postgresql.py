@@ -48,8 +48,10 @@ _HOLDER = """
 
 
 def masked(url: str) -> str:
-    """The URL without what may be a secret, also where it is no URL."""
-    return re.sub(r"(://[^/@]*?):.*@", r"\1:***@", url.partition("?")[0])
+    """The URL without what may be a secret: of all before the last @ only the scheme and the user; no query."""
+    before, at, host = url.partition("?")[0].rpartition("@")
+    shown = re.match(r"(\w+://[\w.-]*)?", before)
+    return (before if not shown or shown[0] == before else f"{shown[0]}:***") + at + host
 
 
 def check_url(url: str) -> list[Problem]:

@@ -149,6 +149,32 @@ def test_all_problems_come_at_once_and_without_a_look_at_the_hub(plan, hub, vari
     assert (made, hub) == ({}, [])
 
 
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("postgresql://me:s3cret@db/sweeps", "holds a password"),
+        ("sqlite:///s3cret:s3cret@x", "no URL of a PostgreSQL database"),
+        ("postgresql://me@127.0.0.1:1/sweeps", "refused"),
+    ],
+)
+def test_a_storage_that_cannot_be_used_is_a_problem_and_its_password_is_not_shown(plan, hub, url, message):
+    made, problems = plan(sweep_storage=url)
+    assert said(problems) == [("", "sweep_storage")]
+    assert message in problems[0]["message"]
+    assert "s3cret" not in str(problems)
+    assert (made, hub) == ({}, [])
+
+
+def test_a_sweep_that_others_began_stays_on_their_commit(plan, hub, monkeypatch):
+    begun, _problems = plan()
+    theirs = begun | {"commit": "d" * 40, "storage": "postgresql://me@db/sweeps"}
+    monkeypatch.setattr(sweep_plan.study_sharing, "earlier_plan", lambda url, name: theirs)
+    made, problems = plan(sweep_storage="postgresql://me@db/sweeps")
+    assert (problems, made["commit"], len(hub)) == ([], "d" * 40, 1)
+    _made, problems = plan(sweep_storage="postgresql://me@db/sweeps", sweep_image="another:1")
+    assert said(problems) == [("", "sweep_image")]
+
+
 def test_no_hosts(plan, hub):
     made, problems = plan(hosts={})
     assert said(problems) == [("", "gpu_hosts")]

@@ -65,7 +65,7 @@ def test_slots_that_share_nothing(arguments):
     assert "set" not in found
     study_gpus = StudyGpus(Attributes(), [found])
     study_gpus.release("h/0")
-    assert not study_gpus.is_awaited("h/0", [Trial("h/0")])
+    assert not study_gpus.is_awaited("h/0", lambda: [Trial("h/0")])
     assert [gpu["index"] for gpu in study_gpus.lease("h/0", 2, [])] == [0, 1]
 
 
@@ -133,7 +133,7 @@ def test_never_two_on_a_gpu_first_come_first_served_and_all_are_served(count, wa
                 assert len(every) == len(set(every)), "two trials on one GPU"
         else:
             leases[name].release(name)
-            if queue and not leases[name].is_awaited(name, [Trial(other) for other in claimed]):
+            if queue and not leases[name].is_awaited(name, lambda: map(Trial, claimed)):
                 claimed[name] = queue.pop(0)
                 claims.append(claimed[name][0])
         if not queue and not claimed:

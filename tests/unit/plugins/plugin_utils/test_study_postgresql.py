@@ -22,6 +22,8 @@ SECRET = "s3cret"
         (f"postgresql+psycopg://preheat:{SECRET}@db/sweeps", "no URL of a PostgreSQL database"),
         (f"postgresql://preheat:{SECRET}@db:port/sweeps", "no URL of a PostgreSQL database"),
         (f"postgresql://preheat:{SECRET}/with/slashes@db/sweeps", "no URL of a PostgreSQL database"),
+        (f"postgresql://preheat:{SECRET}@{SECRET}@db/sweeps", "holds a password"),
+        (f"preheat:{SECRET}@db/sweeps", "no URL of a PostgreSQL database"),
         ("postgresql://preheat@db", "no URL of a PostgreSQL database"),
         ("sqlite:///sweeps.db", "no URL of a PostgreSQL database"),
         ("db.example.com", "no URL of a PostgreSQL database"),
@@ -46,6 +48,18 @@ def test_what_is_refused(url, message):
 )
 def test_what_is_accepted(url):
     assert study_postgresql.check_url(url) == []
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://preheat@db/sweeps", "postgresql://preheat@db/sweeps"),
+        (f"postgresql://preheat:{SECRET}@db/sweeps?sslmode=require", "postgresql://preheat:***@db/sweeps"),
+        ("postgresql://db/sweeps", "postgresql://db/sweeps"),
+    ],
+)
+def test_what_is_shown(url, shown):
+    assert study_postgresql.masked(url) == shown
 
 
 def test_a_missing_package_is_named(monkeypatch):
