@@ -30,6 +30,8 @@ ROOT = Path(__file__).parents[4]
 SHARD = "model-00001-of-00002.safetensors"
 SECOND = "model-00002-of-00002.safetensors"
 MODULE = "ansible_collections.preheat.fleet.plugins.modules.hf_model"
+# For Python 3.9 there is version 1 only, which lists no commits and names its leftovers in another way.
+of_huggingface_hub_2 = pytest.mark.skipif(huggingface_hub.__version__.startswith("1."), reason="huggingface_hub 1")
 
 
 @pytest.fixture(autouse=True)
@@ -115,6 +117,7 @@ def test_cold(hub, cache):
     assert os.readlink(Path(result["snapshot_path"]) / "tokenizer" / "tokenizer.json").startswith("../../../blobs/")
 
 
+@of_huggingface_hub_2
 def test_huggingface_hub_agrees(hub, cache):
     result = present(hub, cache)
     requests = hub.requests()
@@ -125,6 +128,7 @@ def test_huggingface_hub_agrees(hub, cache):
     assert hub.requests() == requests
 
 
+@of_huggingface_hub_2
 def test_a_snapshot_of_huggingface_hub_is_taken_over(hub, cache):
     huggingface_hub.snapshot_download(REPO, cache_dir=cache, endpoint=hub.endpoint)
     listing = next((repo_dir(cache) / "trees").iterdir())
@@ -423,6 +427,7 @@ def test_nobody_listens(hub, cache):
 # what must never be half done
 
 
+@of_huggingface_hub_2
 def test_the_ref_moves_last(hub, cache):
     old = present(hub, cache)
     new_commit = hub.publish({**FILES, SHARD: b"new"})
@@ -483,6 +488,7 @@ def test_killed_twice(hub, cache, large):
     assert hub.control.stats()["files"][f"{REPO}/{LARGE}"]["bytes"] <= large + 2 * 2 * (1 << 20)
 
 
+@of_huggingface_hub_2
 def test_what_huggingface_hub_has_left_is_completed(hub, cache, large):
     """It never resumes what a killed process has left."""
     hub.control.mb_per_second = 8
