@@ -72,12 +72,12 @@ class Fleet:
         """A shell command on a host; its output."""
         return self.read(host, command).decode()
 
-    def read(self, host: str, command: str) -> bytes:
+    def read(self, host: str, command: str, stdin: bytes | None = None) -> bytes:
         ssh = [
             "ssh", "-i", str(LAB / "ssh/id_ed25519"), "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes",
             "-o", f"UserKnownHostsFile={LAB / 'ssh/known_hosts'}", f"root@{(HOSTS | SPARE_HOSTS)[host]}", command,
         ]  # fmt: skip
-        done = subprocess.run(ssh, capture_output=True, timeout=120, check=False)
+        done = subprocess.run(ssh, input=stdin, capture_output=True, timeout=120, check=False)
         assert done.returncode == 0, f"{host}: {command}: {done.stderr.decode()}"
         return done.stdout
 

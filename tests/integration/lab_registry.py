@@ -20,6 +20,7 @@ import urllib.request
 from pathlib import Path
 
 import yaml
+from lab_fleet import HOSTS, LAB
 
 ROOT = Path(__file__).parents[2]
 MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
@@ -75,6 +76,25 @@ class Relay:
 
     def close(self) -> None:
         self._listener.close()
+
+
+@contextlib.contextmanager
+def tunnels(port: int, hosts=tuple(HOSTS)):
+    """The registry at port of the hosts' own loopback, where engines take plain HTTP without being told to."""
+    opened = []
+    for host in hosts:
+        command = [
+            "ssh", "-i", str(LAB / "ssh/id_ed25519"), "-o", "BatchMode=yes", "-o", "ExitOnForwardFailure=yes",
+            "-o", f"UserKnownHostsFile={LAB / 'ssh/known_hosts'}", "-o", "ControlPath=none", "-N",
+            "-R", f"127.0.0.1:{port}:127.0.0.1:{port}", f"root@{HOSTS[host]}",
+        ]  # fmt: skip
+        opened.append(subprocess.Popen(command))
+    try:
+        yield
+    finally:
+        for tunnel in opened:
+            tunnel.terminate()
+            tunnel.wait()
 
 
 class Registry:

@@ -11,8 +11,8 @@ import subprocess
 import time
 
 import pytest
-from lab_fleet import HOSTS, LAB, ROOT
-from lab_registry import Registry
+from lab_fleet import HOSTS, ROOT
+from lab_registry import Registry, tunnels
 
 REPOSITORY = "preheat-test/engine"
 LAYERS, LAYER_BYTES = 6, 2 << 20
@@ -29,25 +29,6 @@ class Shop:
         """Bytes that were read of the registry since the last question, in images."""
         read, self.registry.relay.bytes = self.registry.relay.bytes, 0
         return read / self.image["bytes"]
-
-
-@contextlib.contextmanager
-def tunnels(port: int, hosts=tuple(HOSTS)):
-    """The registry at port of the hosts' own loopback, where engines take plain HTTP without being told to."""
-    opened = []
-    for host in hosts:
-        command = [
-            "ssh", "-i", str(LAB / "ssh/id_ed25519"), "-o", "BatchMode=yes", "-o", "ExitOnForwardFailure=yes",
-            "-o", f"UserKnownHostsFile={LAB / 'ssh/known_hosts'}", "-o", "ControlPath=none", "-N",
-            "-R", f"127.0.0.1:{port}:127.0.0.1:{port}", f"root@{HOSTS[host]}",
-        ]  # fmt: skip
-        opened.append(subprocess.Popen(command))
-    try:
-        yield
-    finally:
-        for tunnel in opened:
-            tunnel.terminate()
-            tunnel.wait()
 
 
 @pytest.fixture(scope="module")

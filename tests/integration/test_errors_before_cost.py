@@ -65,8 +65,9 @@ def test_each_kind_of_problem(run, changed, expected):
         assert text in output
 
 
-def test_parameters_are_checked_against_the_help_of_the_image(run):
+def test_parameters_are_checked_against_the_help_of_the_image(run, tmp_path, monkeypatch):
     """Also on hosts that are new: they get preheat's Python first, and the verdict is given again."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # the controller has never seen the image
     output = run(
         sweep_image="preheat-lab/light-engine:latest",
         sweep_server={
@@ -82,6 +83,7 @@ def test_parameters_are_checked_against_the_help_of_the_image(run):
         "Did you mean 'lpm'? Choices:",
     ):
         assert text in output
+    assert len(list((tmp_path / "cache/preheat/flags").iterdir())) == 1
 
 
 def test_tune_without_a_sweep_says_what_to_give(fleet):

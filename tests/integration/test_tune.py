@@ -10,6 +10,7 @@ import jsonschema
 import pytest
 import yaml
 from lab_fleet import HOSTS, ROOT
+from secret_scan import Watch, forms, left_here, left_on
 
 REPO = "preheat-lab/tiny-llama"
 TOKEN = "hf_LabTokenThatMustNeverShow"
@@ -57,7 +58,9 @@ def first_run(fleet, hub, sweep_args):
     fleet.forget_models()
     hub.post("reset")
     hub.post("access", repo=REPO, tokens=[TOKEN])
-    output = fleet.playbook("tune.yml", *args, "-vvv")
+    with Watch([TOKEN]) as watch:
+        output = fleet.playbook("tune.yml", *args, "-vvv")
+    assert watch.seen == set()
     return results, output, hub.stats()
 
 
@@ -165,12 +168,9 @@ def test_a_line_for_every_phase_of_a_trial(first_run):
 
 def test_the_token_shows_nowhere(first_run, fleet, sweep_args):
     results, output, stats = first_run
-    assert TOKEN not in output
-    for path in results.rglob("*"):
-        if path.is_file():
-            assert TOKEN.encode() not in path.read_bytes(), path
-    for host in HOSTS:
-        assert fleet.run(host, f"grep -rl {TOKEN} /root/.cache /opt/preheat /tmp /var/log || true") == ""
+    assert not [form for form in forms(TOKEN) if form in output]
+    assert left_here([TOKEN], results) == []
+    assert [found for host in HOSTS for found in left_on(fleet, host, [TOKEN])] == []
     assert stats["cdn_authorizations"] == 0
 
 
@@ -212,6 +212,7 @@ def test_serving_the_best_is_a_warm_launch_on_the_hosts_cache(first_run, fleet, 
     url = f"http://127.0.0.1:{binding['HostPort']}/v1/completions"
     answer = json.loads(fleet.run("gpu1", f"python3 - <<'END'\n{ASK.format(url=url, body=body)}\nEND"))
     assert answer["usage"]["completion_tokens"] == 4
+    assert left_on(fleet, "gpu1", [TOKEN]) == []
 
     (told,) = fleet.module("gpu1", "sglang_server_info")["servers"]
     assert (told["name"], told["ready"], told["notes"]) == (name, True, [])
