@@ -36,10 +36,11 @@ def _own_disk() -> Iterator[None]:
 
 
 class Puller:
-    """begin_pull, land, give_up_pull, can_pull and fail are the agent's."""
+    """fail(error) tells the controller."""
 
-    def __init__(self, agent, context, limit: swarm_https.Limit, address: str):
-        self._agent, self._context, self._limit, self._address = agent, context, limit, address
+    def __init__(self, landing, fail, context, limit: swarm_https.Limit, address: str):
+        self._landing, self._fail = landing, fail
+        self._context, self._limit, self._address = context, limit, address
         self._holders: dict[str, list[tuple[str, int]]] = {}
         self._liars: dict[str, set] = {}  # who gave wrong bytes of a file
         self._doubted: set[str] = set()
@@ -70,7 +71,7 @@ class Puller:
             try:
                 pause = self._pull(etag)
             except Exception as error:
-                self._agent.fail(error)
+                self._fail(error)
                 return
             finally:
                 with self._lock:
@@ -82,7 +83,7 @@ class Puller:
             able = [
                 etag
                 for etag, peers in self._holders.items()
-                if etag not in self._under_way and self._of_use(etag, peers) and self._agent.can_pull(etag)
+                if etag not in self._under_way and self._of_use(etag, peers) and self._landing.can_pull(etag)
             ]
             if not able:
                 return None
@@ -95,7 +96,7 @@ class Puller:
 
     def _pull(self, etag: str) -> float:
         """Ask all who have it, until one has time; returns for how many seconds to leave peers alone then."""
-        begun = self._agent.begin_pull(etag)
+        begun = self._landing.begin_pull(etag)
         if begun is None:
             return BUSY_SECONDS
         item, pieces = begun
@@ -119,12 +120,12 @@ class Puller:
             if found.size > before:
                 givers.add(peer)
         if found.is_right:
-            self._agent.land(item, found)
+            self._landing.land(item, found)
             return 0.0
         if found.size >= item.file.size:
             item.target.unlink()
             self._doubt(etag, givers)
-        self._agent.give_up_pull(item)  # what has come stays: the next peer goes on from there
+        self._landing.give_up_pull(item)  # what has come stays: the next peer goes on from there
         return pause
 
     def _read(self, peer: tuple[str, int], item, found: FilePass) -> None:
@@ -156,8 +157,8 @@ class Puller:
 class Https:
     """The agent's part in the exchange of whole files: opened when it is told that some host needs it."""
 
-    def __init__(self, agent, spec: dict):
-        self._agent, self._spec = agent, spec
+    def __init__(self, landing, fail, spec: dict):
+        self._landing, self._fail, self._spec = landing, fail, spec
         self._server: swarm_https.Server | None = None
         self._puller: Puller | None = None
         self._peers: list[str] = []
@@ -169,9 +170,9 @@ class Https:
         server, client = swarm_https.contexts(spec["identity"], swarm_control.folder())
         up, down = (swarm_https.Limit(spec[f"{way}_bytes_per_second"]) for way in ("upload", "download"))
         port = spec["port"] + 1 if spec["port"] else 0  # the port itself is libtorrent's
-        self._server = swarm_https.Server(spec["address"], port, server, self._agent.shared_path, up)
+        self._server = swarm_https.Server(spec["address"], port, server, self._landing.shared_path, up)
         self._server.allow(self._peers)
-        self._puller = Puller(self._agent, client, down, spec["address"])
+        self._puller = Puller(self._landing, self._fail, client, down, spec["address"])
 
     def take(self, request: dict) -> None:
         if request.get("serve_https"):

@@ -17,6 +17,7 @@ from ansible_collections.preheat.fleet.plugins.module_utils.hf_fetch import (
     partial_file,
 )
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_hub import HubClient
+from ansible_collections.preheat.fleet.plugins.module_utils.swarm_item import FETCHING, LEECHING, WAITING
 
 AHEAD = 3  # files that are queued behind the one that is being finished
 SETTLE_SECONDS = 1.5  # until peers have said what they have, before the Hub is asked for what nobody has
@@ -94,10 +95,10 @@ class Source:
     def _begin(self, item, is_last: bool):
         """A file that another process fetches at this moment is waited for: its bytes count as well."""
         agent = self._agent
-        while not agent.lock(item):
+        while not agent.landing.lock(item):
             if self._stopped.wait(LOOK_SECONDS):
                 raise Cancelled
-        item.state = "fetching"
+        item.state = FETCHING
         blobs, etag = agent.cache.blobs, item.file.etag
         item.target = partial_file(blobs, etag) or new_partial_file(blobs, etag)
         follow = agent.units.follow(item) if is_last else None
@@ -106,7 +107,7 @@ class Source:
     def _finish(self, item, download) -> None:
         found = download.result()
         self._landed += item.file.size
-        self._agent.land(item, found)
+        self._agent.landing.land(item, found)
 
     # pieces that died with a seed
 
@@ -116,9 +117,9 @@ class Source:
         while open_etags and not self._stopped.is_set():
             for etag in list(open_etags):
                 state = self._agent.items[etag].state
-                if state not in ("waiting", "leeching"):
+                if state not in (WAITING, LEECHING):
                     open_etags.remove(etag)
-                elif state == "leeching":
+                elif state == LEECHING:
                     self._fill(etag)
             self._stopped.wait(LOOK_SECONDS)
 

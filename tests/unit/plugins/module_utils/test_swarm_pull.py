@@ -17,7 +17,7 @@ ETAG = hashlib.sha256(DATA).hexdigest()
 ONE, TWO = ("192.0.2.1", 1), ("192.0.2.2", 2)
 
 
-class Agent:
+class Landing:
     """As far as a puller knows it."""
 
     def __init__(self, folder):
@@ -45,10 +45,10 @@ class Agent:
 
 @pytest.fixture
 def pull(tmp_path, monkeypatch):
-    """pull(behaviours by peer) gives (agent, peers in the order in which they were asked)."""
+    """pull(behaviours by peer) gives (landing, peers in the order in which they were asked)."""
     monkeypatch.setattr(swarm_pull, "BUSY_SECONDS", 0.01)
     monkeypatch.setattr(swarm_pull, "FAILED_SECONDS", 0.01)
-    agent = Agent(tmp_path)
+    landing = Landing(tmp_path)
 
     def run(behaviours, seconds=5.0):
         asked = []
@@ -58,13 +58,13 @@ def pull(tmp_path, monkeypatch):
             behaviours[peer](start, write)
 
         monkeypatch.setattr(swarm_https, "read", read)
-        puller = swarm_pull.Puller(agent, None, swarm_https.Limit(0), "me")
+        puller = swarm_pull.Puller(landing, landing.fail, None, swarm_https.Limit(0), "me")
         puller.take({ETAG: [list(peer) for peer in behaviours]})
         end = time.monotonic() + seconds
-        while agent.can_pull(ETAG) and time.monotonic() < end:
+        while landing.can_pull(ETAG) and time.monotonic() < end:
             time.sleep(0.01)
         puller.stop()
-        return agent, asked
+        return landing, asked
 
     return run
 
@@ -87,56 +87,56 @@ def is_busy(_start, _write):
 
 
 def test_a_file_comes_from_who_has_time(pull):
-    agent, asked = pull({ONE: is_busy, TWO: gives})
-    assert agent.landed.is_set()
-    assert agent.item.received == len(DATA)
+    landing, asked = pull({ONE: is_busy, TWO: gives})
+    assert landing.landed.is_set()
+    assert landing.item.received == len(DATA)
     assert asked[-1] == (TWO, 0)
 
 
 def test_where_one_breaks_off_the_next_goes_on(pull):
-    agent, asked = pull({ONE: breaks_off})
-    assert agent.landed.is_set()
+    landing, asked = pull({ONE: breaks_off})
+    assert landing.landed.is_set()
     assert [start for _peer, start in asked[:3]] == [0, 1000, 2000]
 
 
 def test_what_a_killed_run_left_is_not_fetched_again(pull, tmp_path):
     (tmp_path / "part").write_bytes(DATA[:5000])
-    _agent, asked = pull({ONE: gives})
+    _landing, asked = pull({ONE: gives})
     assert asked == [(ONE, 5000)]
 
 
 def test_of_a_part_with_holes_the_start_is_kept(pull, tmp_path):
     with (tmp_path / "part").open("wb") as stream:
         stream.truncate(len(DATA))
-    agent, asked = pull({ONE: gives})
-    assert agent.landed.is_set()
+    landing, asked = pull({ONE: gives})
+    assert landing.landed.is_set()
     assert asked == [(ONE, 0)]
 
 
 def test_a_liar_is_asked_once(pull):
-    agent, asked = pull({ONE: lies, TWO: gives})
-    assert agent.landed.is_set()
+    landing, asked = pull({ONE: lies, TWO: gives})
+    assert landing.landed.is_set()
     assert [peer for peer, _start in asked].count(ONE) <= 1
 
 
 def test_nothing_lands_where_all_lie(pull):
-    agent, asked = pull({ONE: lies, TWO: lies}, seconds=0.5)
-    assert not agent.landed.is_set()
-    assert not agent.failed
+    landing, asked = pull({ONE: lies, TWO: lies}, seconds=0.5)
+    assert not landing.landed.is_set()
+    assert not landing.failed
     assert len(asked) == 2
 
 
 def test_a_peer_that_breaks_off_is_not_blamed_for_another_s_lie(pull, tmp_path):
     (tmp_path / "part").write_bytes(b"x" * 100)  # wrong, of an earlier run
-    agent, _asked = pull({ONE: gives})
-    assert agent.landed.is_set()
+    landing, _asked = pull({ONE: gives})
+    assert landing.landed.is_set()
 
 
 def test_a_full_disk_fails_the_host(pull, monkeypatch, tmp_path):
-    agent_folder = tmp_path / "missing"
-    monkeypatch.setattr(Agent, "begin_pull", lambda self, _etag: (_moved(self.item, agent_folder / "part"), False))
-    agent, _asked = pull({ONE: gives})
-    assert isinstance(agent.failed[0], swarm_pull.DiskError)
+    folder = tmp_path / "missing"
+    monkeypatch.setattr(Landing, "begin_pull", lambda self, _etag: (_moved(self.item, folder / "part"), False))
+    landing, _asked = pull({ONE: gives})
+    assert isinstance(landing.failed[0], swarm_pull.DiskError)
 
 
 def _moved(item, target):

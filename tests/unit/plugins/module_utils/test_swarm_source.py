@@ -33,7 +33,7 @@ class Agent:
             "repo_id": serving.REPO, "commit": commit, "retries": 0, "connections": 2, "stall_seconds": 10,
         }  # fmt: skip
         self.etag, self.items = file.etag, {file.etag: SimpleNamespace(file=file, state="absent", target=None)}
-        self.landed, self.failed = [], []
+        self.landing, self.landed, self.failed = self, [], []
 
     def lock(self, _item):
         return True

@@ -91,7 +91,7 @@ class Host:
     def die(self):
         """The agent is gone, and what it was about to do is not done."""
         path = swarm_control.socket_path(self.fleet.run_id, str(self.root))
-        self.fleet.agents.running[path][0].land = lambda *_: time.sleep(60)
+        self.fleet.agents.running[path][0].landing.land = lambda *_: time.sleep(60)
         self.fleet.agents.stop(path)
 
     def blob(self, name):
