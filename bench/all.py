@@ -44,6 +44,7 @@ FIGURES = {
     },
     "sweep": {
         "makespan_over_bound": ("16 unequal slots: time of a sweep over its lower bound", "<= 1.05"),
+        "mixed_makespan_over_bound": ("points of 1, 2 and 4 GPUs: time of a sweep over its lower bound", ""),
         "overhead_seconds_per_trial": ("controller seconds of a trial beside the modules' own work", "<= 2"),
         "tpe_trials_share": ("trials of TPE until within 2 % of the grid's best, over the grid's", "<= 0.30"),
     },

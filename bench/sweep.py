@@ -3,17 +3,19 @@
 
     bench/sweep.py [--no-lab] [--slots 16] [--trials 400] [--seeds 10]
 
-Three parts, the first two on the real study, claims and samplers with a simulated clock (nothing is launched):
+Four parts, the first three on the real study, claims and samplers with a simulated clock (nothing is launched):
 
 1. Slots of unequal speed claim trials of unequal length until none is left: the time until the last one has ended
    over the least that any order could take. Simulated are the clock, the lengths (log-normal, sigma 0.25) and the
    speeds (0.7 to 1.4 of the mean, evenly). Slots claim in the order of the points and know no lengths, so what is lost
    is the end, when some slots have nothing to claim: about one trial of the slowest slot. More trials for each slot
    make it less.
-2. TPE, with the settings that preheat gives it and several slots at once, on a grid of 288 points with an invented
+2. A grid whose points need 1, 2 or 4 GPUs, on two hosts of 8: the time until the last one has ended over the least that
+   their GPU-seconds take. Slots that share sets of 4 GPUs, beside slots that have 4 each.
+3. TPE, with the settings that preheat gives it and several slots at once, on a grid of 288 points with an invented
    response surface (`tokens_per_second`; noise of 1 %; some points run out of memory): how many trials are launched
    until the best one measured is truly within 2 % of the grid's best, as a share of the grid.
-3. tune.yml on the hosts of the lab with the light engine, over SSH: wall time of a slot from its first trial's start to
+4. tune.yml on the hosts of the lab with the light engine, over SSH: wall time of a slot from its first trial's start to
    its last trial's end, gaps included, less the time that modules ran on the host (a wrapper around the hosts' Python
    writes down when each began and ended), for each trial. Left out, and null, where the lab is not up.
 
@@ -49,6 +51,7 @@ from ansible_collections.preheat.fleet.plugins.plugin_utils import (
     study_journal,
     sweep_plan,
     sweep_search,
+    sweep_slots,
 )
 
 ROOT = controller.ROOT
@@ -58,6 +61,8 @@ GPU = {"index": 0, "uuid": "GPU-0", "name": "simulated"}
 SPEEDS = (0.7, 1.4)
 SIGMA = 0.25
 MAKESPAN_SEEDS = 5
+MIXED_SIZES = (1, 2, 4)
+MIXED_TRIALS = 144
 
 SURFACE = {
     "chunked_prefill_size": [512, 1024, 2048, 4096, 8192, 16384],
@@ -113,13 +118,19 @@ def simulate(
     workers = {slot: study.SweepStudy(plan["sweep_dir"]) for slot in speeds}
     now, launched, spent = 0.0, 0, 0.0
     idle, running = list(speeds), []
+    shared, waiting = {slot["name"] for slot in plan.get("slots") or [] if slot.get("set")}, {}
     while True:
-        for slot in list(idle):
+        for slot in list(idle) * (2 if shared else 1):  # who waits may go on after another slot has looked
+            if slot not in idle:
+                continue
             began = time.perf_counter()
-            claim = workers[slot].claim(slot)
+            claim = waiting.get(slot) or workers[slot].claim(slot)
+            if claim and slot in shared and workers[slot].lease_gpus(slot, claim) is None:
+                waiting[slot], claim = claim, None
             spent += time.perf_counter() - began
             if claim is None:
                 continue
+            waiting.pop(slot, None)
             idle.remove(slot)
             launched += 1
             heapq.heappush(running, (now + seconds_of(claim) / speeds[slot], slot, launched, claim))
@@ -148,6 +159,28 @@ def makespan(slots: int, trials: int, seed: int) -> dict:
     assert done["trials"] == trials
     bound = max(sum(lengths) / sum(speeds.values()), max(lengths) / max(speeds.values()))
     return {"over_bound": done["makespan"] / bound, "claim_seconds": done["claim_seconds"]}
+
+
+def mixed_makespan(share: bool, seed: int) -> float:
+    """One simulated sweep of points of several sizes: the time it took over what its GPU-seconds take of all GPUs."""
+    chance = random.Random(seed)
+    lengths = [600 * chance.lognormvariate(0, SIGMA) for _ in range(MIXED_TRIALS)]
+    gpus = {host: [{"index": i, "uuid": f"{host}-{i}", "name": "simulated"} for i in range(8)] for host in "ab"}
+    slots = sweep_slots.slots(gpus, max(MIXED_SIZES), 1, least_gpus=min(MIXED_SIZES) if share else 0)
+    space = {"tp_size": list(MIXED_SIZES), "x": list(range(MIXED_TRIALS // len(MIXED_SIZES)))}
+    busy = 0.0
+
+    def seconds_of(claim: Mapping) -> float:
+        nonlocal busy
+        busy += lengths[claim["number"]] * claim["gpus"]
+        return lengths[claim["number"]]
+
+    with tempfile.TemporaryDirectory(prefix="preheat-bench-") as folder:
+        plan = plan_of(f"{folder}/bench", space, sampler="grid", baseline=False)
+        plan |= {"slots": slots, "slot_gpus": max(MIXED_SIZES)}
+        done = simulate(plan, {slot["name"]: 1.0 for slot in slots}, seconds_of, lambda claim: 1.0)
+    assert done["trials"] == MIXED_TRIALS
+    return done["makespan"] / (busy / sum(map(len, gpus.values())))
 
 
 def tokens_per_second(params: Mapping) -> float | None:
@@ -280,6 +313,16 @@ def main() -> None:
         ["trials", "for each slot", "median", "worst", "claim and tell (s, real)"],
         rows,
     )
+
+    ran = {share: [mixed_makespan(share, seed) for seed in range(MAKESPAN_SEEDS)] for share in (True, False)}
+    figures["mixed_makespan_over_bound"] = round(statistics.median(ran[True]), 4)
+    sizes = ", ".join(map(str, MIXED_SIZES))
+    table(
+        f"{MIXED_TRIALS} points of {sizes} GPUs on 2 simulated hosts of 8, {MAKESPAN_SEEDS} seeds: makespan over bound",
+        ["slots", "median", "worst"],
+        [[name, f"{statistics.median(ran[share]):.3f}", f"{max(ran[share]):.3f}"]
+         for name, share in (("share sets of 4", True), ("have 4 each", False))],
+    )  # fmt: skip
 
     values, size = grid_of_surface(), grid_size()
     near = sum(value >= (1 - NEAR) * values[0] for value in values)
