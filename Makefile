@@ -4,7 +4,7 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHON
 
-.PHONY: help demo test test-faults lint sanity coverage mutation requirements docs unit integration browser molecule test-full lab lab-down bench bench-saving bench-report bench-sweep bench-noop bench-launch bench-warm clean
+.PHONY: help demo test test-faults lint sanity coverage mutation requirements docs unit integration browser molecule test-full lab lab-down bench bench-saving bench-report bench-sweep bench-noop bench-launch bench-warm compat clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ lint: venv-dev ## ruff, ansible-lint, mypy, shellcheck
 	mypy
 	@if command -v shellcheck >/dev/null; then shellcheck --severity warning $$(git ls-files '*.sh' .ci/run); \
 	else echo "shellcheck is not installed: the shell scripts were not checked" >&2; fi
+
+compat: venv-dev ## the tests with other versions of ansible-core and Python: docs/compatibility.md (an hour the first time)
+	scripts/compat.sh
 
 sanity: venv-dev ## ansible-test sanity of the collection, with every Python that is here
 	scripts/sanity.sh
