@@ -81,7 +81,8 @@ def _take_part(store: PostgresStore, plan: dict[str, Any], folder: Path) -> dict
     latest = study_sharing.latest_attempts(study)
     own = {record["number"]: record for record in records.load_trials(folder)}
     for number, trial in latest.items():
-        if trial.state == TrialState.WAITING and number in own:  # of an earlier run, with a storage of its own
+        # Of an earlier run, with a storage of its own. What failed may be asked for again by whoever began.
+        if trial.state == TrialState.WAITING and own.get(number, {}).get("status") in ("complete", "pruned"):
             study._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
             tell(study, plan, trial, own[number])
     waiting = len(study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
