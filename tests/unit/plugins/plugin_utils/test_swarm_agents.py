@@ -150,6 +150,8 @@ class FleetOfAgents:
         return self.hub.control.stats()["sides"]["cdn"]["bytes"]
 
 
+pytest.importorskip("libtorrent")
+
 hub = pytest.fixture(serving.serve)
 ONCE = pytest.approx(SIZE, rel=0.05)
 
