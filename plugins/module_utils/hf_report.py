@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_cache import DAMAGED
+from ansible_collections.preheat.fleet.plugins.module_utils.hf_plan import Done, Plan
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_remove import Removal
-from ansible_collections.preheat.fleet.plugins.module_utils.hf_snapshot import Done, Plan
 
 
 def of_snapshot(plan: Plan, done: Done, snapshot_path) -> dict:

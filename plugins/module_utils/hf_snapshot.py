@@ -10,32 +10,16 @@ leaves, the next run completes.
 
 from __future__ import annotations
 
-import dataclasses
-import errno
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from ansible_collections.preheat.fleet.plugins.module_utils.hf_cache import (
-    DAMAGED,
-    HUB,
-    MISSING,
-    OK,
-    UNLINKED,
-    RepoCache,
-    free_bytes,
-)
-from ansible_collections.preheat.fleet.plugins.module_utils.hf_fetch import (
-    STALL_SECONDS,
-    Fetcher,
-    held_bytes,
-    new_partial_file,
-    partial_file,
-)
+from ansible_collections.preheat.fleet.plugins.module_utils.hf_cache import DAMAGED, HUB, MISSING, RepoCache, free_bytes
+from ansible_collections.preheat.fleet.plugins.module_utils.hf_completion import Completion
+from ansible_collections.preheat.fleet.plugins.module_utils.hf_fetch import STALL_SECONDS, held_bytes, partial_file
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_files import HubFile, Selection
-from ansible_collections.preheat.fleet.plugins.module_utils.hf_hub import HubClient, HubError, huggingface_hub
+from ansible_collections.preheat.fleet.plugins.module_utils.hf_hub import HubClient, HubError
+from ansible_collections.preheat.fleet.plugins.module_utils.hf_plan import Done, Plan, gb
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_seed import LISTED, UNLISTED, Seed
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_tree import COMMIT, select
 
@@ -44,68 +28,6 @@ _ORIGINS = {
     "which finds damage, but not a seed that was wrong from the start.",
     UNLISTED: "The Hub did not give the files' hashes, and seed '{seed}' has none: its bytes are taken for right.",
 }
-
-
-@dataclass
-class Plan:
-    """What the host has of a commit, and so what is to do."""
-
-    commit: str
-    listing: list[HubFile]
-    listing_is_new: bool
-    files: list[HubFile]
-    states: dict[str, str]  # by path
-    hashed: bool
-    leftovers: list[str]  # names of files that killed downloads left and that are of no use
-    bytes_resumed: int  # what such files hold of those to fetch
-    origin: str  # who said what the files are: the Hub, or a seed in its place
-    seeded: dict[str, str]  # etags of files to fetch that the seed seems to have, and where
-    ref: str | None  # the branch or tag to record, and the commit it stands for so far
-    ref_before: str | None
-    warnings: list[str] = field(default_factory=list)
-
-    @property
-    def to_fetch(self) -> list[HubFile]:
-        return [file for file in self.files if self.states[file.path] in (MISSING, DAMAGED)]
-
-    @property
-    def to_do(self) -> list[HubFile]:
-        """Largest first, so that the last worker is not left alone with it."""
-        todo = [file for file in self.files if self.states[file.path] != OK]
-        return sorted(todo, key=lambda file: file.size, reverse=True)
-
-    @property
-    def bytes_to_fetch(self) -> int:
-        return sum(file.size for file in {file.etag: file for file in self.to_fetch}.values())
-
-    @property
-    def bytes_in_seed(self) -> int:
-        return sum(
-            file.size for file in {file.etag: file for file in self.to_fetch}.values() if file.etag in self.seeded
-        )
-
-    def of_seed(self) -> Plan:
-        """As much of it as can be done without the Hub; the branch is recorded by who completes the snapshot."""
-        lacking = {file.path for file in self.to_fetch if file.etag not in self.seeded}
-        return dataclasses.replace(
-            self, files=[file for file in self.files if file.path not in lacking], ref=None if lacking else self.ref
-        )
-
-    @property
-    def bytes_total(self) -> int:
-        return sum(file.size for file in self.files)
-
-    @property
-    def changed(self) -> bool:
-        return bool(self.to_do or self.leftovers or (self.ref and self.ref_before != self.commit))
-
-
-@dataclass
-class Done:
-    bytes_fetched: int = 0
-    bytes_from_seed: int = 0
-    seconds: float = 0.0
-    verified: set[str] = field(default_factory=set)  # etags hashed by this run
 
 
 class Snapshot:
@@ -126,8 +48,7 @@ class Snapshot:
         self._hub, self._cache = hub, cache
         self._repo_id, self._revision, self._selection = repo_id, revision, selection
         self._hashes, self._max_workers, self._min_free_bytes = hashes, max_workers, min_free_bytes
-        self._stall_seconds, self._seed, self._count_lock = stall_seconds, seed, threading.Lock()
-        self._full = threading.Event()
+        self._stall_seconds, self._seed = stall_seconds, seed
 
     def plan(self, seed_only: bool = False) -> Plan:
         """Writes nothing. By commit, and with the Hub's listing in the cache, it asks nothing of the Hub either."""
@@ -234,8 +155,8 @@ class Snapshot:
         if needed and free + freed < needed + self._min_free_bytes:
             raise HubError(
                 "no_space",
-                f"cache_dir '{self._cache.cache_dir}' has {_gb(free)} free, but {_gb(needed)} of "
-                f"{self._repo_id} are to be fetched and {_gb(self._min_free_bytes)} must stay free (min_free_bytes).",
+                f"cache_dir '{self._cache.cache_dir}' has {gb(free)} free, but {gb(needed)} of "
+                f"{self._repo_id} are to be fetched and {gb(self._min_free_bytes)} must stay free (min_free_bytes).",
                 "Free space there, remove another model (state: absent), or set model_cache_dir (parameter cache_dir) "
                 "to a larger disk.",
             )
@@ -258,110 +179,12 @@ class Snapshot:
         if plan.leftovers:
             self._remove_leftovers(set(plan.leftovers))
         if plan.to_do:
-            self._fetch_all(plan, done)
+            completion = Completion(self._cache, plan, done, self._seed)
+            completion.run(self._hub, self._repo_id, self._max_workers, self._stall_seconds)
         if plan.ref and plan.ref_before != plan.commit:
             self._cache.write_ref(plan.ref, plan.commit)
         done.seconds = time.monotonic() - begin
         return done
-
-    def _fetch_all(self, plan: Plan, done: Done) -> None:
-        # One file per blob at a time, not per path: two paths may share their content.
-        groups: dict[str, list[HubFile]] = {}
-        for file in plan.to_do:
-            groups.setdefault(file.etag, []).append(file)
-        self._cache.blobs.mkdir(parents=True, exist_ok=True)
-        self._cache.locks.mkdir(parents=True, exist_ok=True)
-        fetcher = Fetcher(
-            self._hub,
-            self._repo_id,
-            plan.commit,
-            connections=self._max_workers,
-            count=self._counter(done),
-            stall_seconds=self._stall_seconds,
-        )
-        huggingface_hub()  # imported before the threads race for it
-        workers, etags = self._max_workers, list(groups)
-        if self._seed and plan.seeded and self._seed.one_by_one:
-            seed, first = self._seed, [etag for etag in groups if etag in plan.seeded]
-            first.sort(key=lambda etag: seed.position(plan.seeded[etag]))
-            workers, etags = 1, [*first, *(etag for etag in groups if etag not in plan.seeded)]
-        with ThreadPoolExecutor(workers) as pool:
-            futures = [pool.submit(self._hold_all, plan, groups[etag], done, fetcher) for etag in etags]
-            try:
-                for future in futures:
-                    future.result()
-            except BaseException:
-                for future in futures:
-                    future.cancel()
-                raise
-            finally:
-                fetcher.stop()
-
-    def _counter(self, done: Done):
-        def count(size: int) -> None:
-            with self._count_lock:
-                done.bytes_fetched += size
-
-        return count
-
-    def _hold_all(self, plan: Plan, files: list[HubFile], done: Done, fetcher: Fetcher) -> None:
-        for file in files:
-            self._hold(plan, file, done, fetcher)
-
-    def _hold(self, plan: Plan, file: HubFile, done: Done, fetcher: Fetcher) -> None:
-        """Make the snapshot hold one file."""
-        with self._lock(file.etag):
-            # Another process may have been faster; what it left is believed once it is hashed.
-            known = plan.states[file.path] == UNLINKED or file.etag in done.verified
-            state = self._cache.check(plan.commit, file, self._hashes or not known)
-            if state == DAMAGED:
-                self._cache.remove_file(plan.commit, file)
-            if state in (DAMAGED, MISSING) and not self._take(plan, file, done):
-                self._download(fetcher, file)
-            if self._hashes or not known:
-                done.verified.add(file.etag)
-            if state != OK:
-                self._cache.link(plan.commit, file)
-
-    def _take(self, plan: Plan, file: HubFile, done: Done) -> bool:
-        """Take a file from the seed, if it is there and right."""
-        at, blobs = plan.seeded.get(file.etag), self._cache.blobs
-        if at is None or not self._seed:
-            return False
-        target = partial_file(blobs, file.etag) or new_partial_file(blobs, file.etag)
-        if not self._seed.take(at, file, target):
-            plan.warnings.append(f"{file.path} in seed '{self._seed.path}' is damaged: the Hub is asked for it.")
-            return False
-        target.replace(self._cache.blob(file))
-        with self._count_lock:
-            done.bytes_from_seed += file.size
-        return True
-
-    def _download(self, fetcher: Fetcher, file: HubFile) -> None:
-        blobs = self._cache.blobs
-        target = partial_file(blobs, file.etag) or new_partial_file(blobs, file.etag)
-        try:
-            fetcher.begin(file, str(target), pieces=False).result()
-            target.replace(self._cache.blob(file))
-        except OSError as error:
-            if error.errno != errno.ENOSPC:
-                raise
-            self._full.set()
-            raise HubError(
-                "no_space",
-                f"The disk of cache_dir '{self._cache.cache_dir}' became full while {file.path} was fetched "
-                f"({_gb(file.size)}).",
-                "Free space there or set model_cache_dir (parameter cache_dir) to a larger disk.",
-            ) from error
-        finally:
-            # Kept for the next run, but not where it takes the space that others on the host need to live.
-            if self._full.is_set():
-                target.unlink(missing_ok=True)
-
-    # locks: the library's own, so that it and we never fetch the same blob at the same time
-
-    def _lock(self, etag: str):
-        return huggingface_hub().utils.WeakFileLock(self._cache.lock(etag))
 
     def _remove_leftovers(self, names: set[str]) -> None:
         import filelock  # huggingface_hub's own dependency
@@ -377,7 +200,3 @@ class Snapshot:
                         path.unlink()
             except filelock.Timeout:
                 continue
-
-
-def _gb(size: int) -> str:
-    return f"{size / 1e9:.2f} GB"

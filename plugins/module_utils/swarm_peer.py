@@ -22,7 +22,8 @@ from ansible_collections.preheat.fleet.plugins.module_utils.hf_cache import (
 )
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_files import COMMIT, HubFile, Selection
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_hub import HubClient, HubError
-from ansible_collections.preheat.fleet.plugins.module_utils.hf_snapshot import Done, Plan, Snapshot
+from ansible_collections.preheat.fleet.plugins.module_utils.hf_plan import Done, Plan
+from ansible_collections.preheat.fleet.plugins.module_utils.hf_snapshot import Snapshot
 from ansible_collections.preheat.fleet.plugins.module_utils.swarm_agent import Agent
 
 

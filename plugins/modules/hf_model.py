@@ -299,8 +299,9 @@ from ansible_collections.preheat.fleet.plugins.module_utils.hf_cache import Repo
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_fetch import STALL_SECONDS
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_files import Selection
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_hub import HubClient, HubError
+from ansible_collections.preheat.fleet.plugins.module_utils.hf_plan import Done
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_seed import Seed
-from ansible_collections.preheat.fleet.plugins.module_utils.hf_snapshot import Done, Snapshot
+from ansible_collections.preheat.fleet.plugins.module_utils.hf_snapshot import Snapshot
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_tree import check_names
 
 
