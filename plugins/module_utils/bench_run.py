@@ -13,7 +13,12 @@ import tempfile
 import time
 import uuid
 
-from ansible_collections.preheat.fleet.plugins.module_utils import bench_command, bench_result, docker_client
+from ansible_collections.preheat.fleet.plugins.module_utils import (
+    bench_command,
+    bench_result,
+    docker_client,
+    docker_failure,
+)
 
 TAIL_CHARACTERS = 4000
 # The exit code of a process that was killed, such as by the end of its container.
@@ -75,7 +80,7 @@ class ServerContainer:
             # Only a container that is not there any more is the server's fault and not the engine's.
             if error.status_code not in (404, 409):
                 raise
-            return KILLED, "", docker_client.explanation(error)
+            return KILLED, "", docker_failure.explanation(error)
         texts = [(stream or b"").decode("utf-8", "replace") for stream in (output, problems)]
         return (KILLED if exit_code is None else exit_code, *texts)
 

@@ -1,17 +1,22 @@
 # Copyright (c) 2026, The preheat maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Docker through its SDK: the one place that connects, and that turns the engine's errors into ours."""
+"""Docker through its SDK: the one place that connects, and that turns the engine's errors into docker_failure's."""
 
 from __future__ import annotations
 
-import calendar
 import contextlib
-import json
 import re
-import time
 import traceback
 
+from ansible_collections.preheat.fleet.plugins.module_utils.docker_failure import (
+    LaunchError,
+    PullError,
+    engine_unreachable,
+    explanation,
+    translated,
+)
+from ansible_collections.preheat.fleet.plugins.module_utils.docker_gpus import cdi_devices, gpu_access_of
 from ansible_collections.preheat.fleet.plugins.module_utils.gpu_inventory import inventory
 from ansible_collections.preheat.fleet.plugins.module_utils.image_pull import Progress
 from ansible_collections.preheat.fleet.plugins.module_utils.image_pull import explain as explain_pull
@@ -32,51 +37,6 @@ except ImportError:
 
 MANAGED_LABEL = "preheat.managed"
 
-PORT_TAKEN = re.compile(r"port is already allocated|address already in use|failed to bind host port", re.I)
-NO_GPU_DRIVER = re.compile(
-    r"could not select device driver|unresolvable CDI devices|CDI device injection failed"
-    r"|nvidia-container-cli|unknown or invalid runtime name|unknown device",
-    re.I,
-)
-
-
-class LaunchError(Exception):
-    """A failure that a caller can act upon: its class, what happened, and what to do next."""
-
-    def __init__(self, error_class, message, remedy, phase=None, exit_code=None):
-        super().__init__(message)
-        self.error_class = error_class
-        self.message = message
-        self.remedy = remedy
-        self.phase = phase
-        self.exit_code = exit_code
-
-
-class PullError(LaunchError):
-    """An image that could not be brought here, or removed; reason is for programs."""
-
-    def __init__(self, message, remedy, reason):
-        super().__init__("image_missing", message, remedy, phase="image_pull")
-        self.reason = reason
-
-
-def explanation(error):
-    """The engine's own words, without the HTTP envelope that the SDK puts around them."""
-    return str(getattr(error, "explanation", None) or error).strip()
-
-
-def parse_timestamp(text):
-    """Epoch seconds of an RFC 3339 time with up to nine decimals; None for the engine's zero time.
-
-    Docker writes all times in UTC, Podman those of logs in the host's time zone.
-    """
-    match = re.match(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?(?:Z|([+-])(\d\d):(\d\d))", text or "")
-    if not match or text.startswith("0001-"):
-        return None
-    local, fraction, sign, hours, minutes = match.groups()
-    ahead = (3600 * int(hours) + 60 * int(minutes)) * (-1 if sign == "-" else 1) if sign else 0
-    return calendar.timegm(time.strptime(local, "%Y-%m-%dT%H:%M:%S")) - ahead + float(fraction or 0)
-
 
 def parse_size(name, text):
     """Bytes of the argument C(name), a size as Docker writes it (C(32g), C(512m))."""
@@ -94,45 +54,6 @@ def image_digest(image, name):
     digests = [entry.split("@", 1) for entry in image.get("RepoDigests") or [] if "@" in entry]
     ours = [digest for repo, digest in digests if repo == repository or repo.endswith("/" + repository)]
     return (ours or [digest for unused, digest in digests] or [image["Id"]])[0]
-
-
-def gpu_access_of(info):
-    """How this engine hands out GPUs: a device request where an NVIDIA runtime is registered, else CDI."""
-    if "nvidia" in (info.get("Runtimes") or {}):
-        return "device_request"
-    return "cdi" if cdi_kind_of(info) else "device_request"
-
-
-def cdi_kind_of(info):
-    """The kind of CDI device (C(nvidia.com/gpu), C(amd.com/gpu)) that the engine has discovered."""
-    for device in info.get("DiscoveredDevices") or []:
-        kind = device.get("ID", "").split("=", 1)[0]
-        if device.get("Source") == "cdi" and kind.endswith("/gpu"):
-            return kind
-    return None
-
-
-def cdi_devices(info, gpus, listed):
-    """The names of CDI devices for GPUs (indexes or UUIDs); listed() gives the host's GPUs as gpu_info does.
-
-    NVIDIA's specification has UUIDs too, AMD's only indexes. An engine before Docker 28.2 does not tell what it has.
-    """
-    kind = cdi_kind_of(info) or "nvidia.com/gpu"
-    known = {device.get("ID") for device in info.get("DiscoveredDevices") or []}
-    names = [f"{kind}={gpu}" for gpu in gpus]
-    if not known or known.issuperset(names):
-        return names
-    index_of = {gpu["uuid"]: gpu["index"] for gpu in listed()}
-    return [name if name in known else f"{kind}={index_of.get(gpu, gpu)}" for name, gpu in zip(names, gpus)]
-
-
-def engine_unreachable(docker_host, error):
-    return LaunchError(
-        "engine_unreachable",
-        f"the Docker engine at docker_host '{docker_host}' does not answer: {explanation(error)}",
-        "Start the Docker engine on this host, or set docker_host to where it listens, and see that this user may "
-        "use it.",
-    )
 
 
 class DockerClient:
@@ -331,61 +252,4 @@ class DockerClient:
         try:
             return call()
         except docker_errors.APIError as error:
-            raise self._translated(error, name) from error
-
-    @staticmethod
-    def _translated(error, name):
-        text = explanation(error)
-        if PORT_TAKEN.search(text):
-            return LaunchError(
-                "port_in_use",
-                f"container '{name}' could not be published: {text}",
-                "Choose another port, leave port at 0 for a free one, or stop what listens there.",
-                phase="container_create",
-            )
-        if NO_GPU_DRIVER.search(text):
-            return LaunchError(
-                "crashed",
-                f"the engine cannot give GPUs to container '{name}': {text}",
-                "Install the NVIDIA Container Toolkit and register it with Docker "
-                "('nvidia-ctk runtime configure --runtime=docker'), set gpu_access to cdi where the engine "
-                "has CDI devices, or check the names in gpus against 'nvidia-smi -L'.",
-                phase="container_create",
-            )
-        if "container-init binary not found" in text:
-            return LaunchError(
-                "crashed",
-                f"Podman has no init for container '{name}': {text}",
-                "Install catatonit on the host (the package's name in most distributions), or set init to false.",
-                phase="container_create",
-            )
-        if "executable file not found" in text or "no such file or directory" in text.lower():
-            return LaunchError(
-                "crashed",
-                f"container '{name}' has no such command: {text}",
-                "Use an image with SGLang in it, or set command to how that image starts its server.",
-                phase="container_create",
-            )
-        return LaunchError(
-            "crashed",
-            f"the engine refused container '{name}': {text}",
-            "Read the engine's message; 'journalctl -u docker' on the host may say more.",
-            phase="container_create",
-        )
-
-
-def split_timestamps(text):
-    """[(epoch seconds, line)] of a log that was fetched with timestamps; lines without one join the last."""
-    entries = []
-    for line in text.splitlines():
-        stamp, _unused, rest = line.partition(" ")
-        epoch = parse_timestamp(stamp)
-        if epoch is not None:
-            entries.append((epoch, rest))
-        elif entries:
-            entries[-1] = (entries[-1][0], entries[-1][1] + line)
-    return entries
-
-
-def canonical_json(value):
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+            raise translated(error, name) from error

@@ -12,7 +12,8 @@ import tarfile
 import time
 
 from ansible_collections.preheat.fleet.plugins.module_utils import oci_registry, oci_server
-from ansible_collections.preheat.fleet.plugins.module_utils.docker_client import PullError, image_digest
+from ansible_collections.preheat.fleet.plugins.module_utils.docker_client import image_digest
+from ansible_collections.preheat.fleet.plugins.module_utils.docker_failure import PullError
 
 
 class EngineImage:

@@ -11,7 +11,7 @@ import errno
 import time
 
 from ansible_collections.preheat.fleet.plugins.module_utils import oci_registry
-from ansible_collections.preheat.fleet.plugins.module_utils.docker_client import PullError
+from ansible_collections.preheat.fleet.plugins.module_utils.docker_failure import PullError
 from ansible_collections.preheat.fleet.plugins.module_utils.image_pull import remedy_for
 from ansible_collections.preheat.fleet.plugins.module_utils.oci_fetch import Fetch
 from ansible_collections.preheat.fleet.plugins.module_utils.oci_login import stored_login

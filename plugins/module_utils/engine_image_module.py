@@ -12,9 +12,8 @@ from ansible_collections.preheat.fleet.plugins.module_utils.docker_client import
     DOCKER_IMPORT_ERROR,
     ENGINE_ERRORS,
     DockerClient,
-    LaunchError,
-    engine_unreachable,
 )
+from ansible_collections.preheat.fleet.plugins.module_utils.docker_failure import LaunchError, engine_unreachable
 
 COMMON_ARGUMENTS = {
     "image": {"type": "str", "required": True},

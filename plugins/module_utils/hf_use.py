@@ -15,7 +15,8 @@ import time
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from ansible_collections.preheat.fleet.plugins.module_utils.docker_client import MANAGED_LABEL, parse_timestamp
+from ansible_collections.preheat.fleet.plugins.module_utils.docker_client import MANAGED_LABEL
+from ansible_collections.preheat.fleet.plugins.module_utils.docker_time import parse_timestamp
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_cache import RepoCache, folder_name, repo_ids
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_files import COMMIT
 from ansible_collections.preheat.fleet.plugins.module_utils.preflight_engine import Engine

@@ -10,7 +10,7 @@ import json
 import shlex
 
 from ansible_collections.preheat.fleet.plugins.module_utils import sglang_jit_cache
-from ansible_collections.preheat.fleet.plugins.module_utils.docker_client import MANAGED_LABEL, canonical_json
+from ansible_collections.preheat.fleet.plugins.module_utils.docker_client import MANAGED_LABEL
 
 CONFIG_LABEL = "preheat.config"
 SPEC_LABEL = "preheat.spec"
@@ -38,6 +38,10 @@ def check_environment(environment):
                 f"environment.{name}: the module sets this variable ({OFFLINE_ENVIRONMENT[name]}): leave it out. "
                 "The cache on the host is chosen with cache_dir."
             )
+
+
+def canonical_json(value):
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
 class ServerSpec:

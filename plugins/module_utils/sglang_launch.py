@@ -15,11 +15,8 @@ from ansible_collections.preheat.fleet.plugins.module_utils import (
     sglang_phases,
     sglang_readiness,
 )
-from ansible_collections.preheat.fleet.plugins.module_utils.docker_client import (
-    LaunchError,
-    parse_timestamp,
-    split_timestamps,
-)
+from ansible_collections.preheat.fleet.plugins.module_utils.docker_failure import LaunchError
+from ansible_collections.preheat.fleet.plugins.module_utils.docker_time import parse_timestamp, split_timestamps
 
 _PORT_ATTEMPTS = 3
 _PROBE_LINE = re.compile(r'"GET /health\b')

@@ -8,7 +8,8 @@ from __future__ import annotations
 import time
 
 from ansible_collections.preheat.fleet.plugins.module_utils import hf_use, sglang_log
-from ansible_collections.preheat.fleet.plugins.module_utils.docker_client import MANAGED_LABEL, LaunchError
+from ansible_collections.preheat.fleet.plugins.module_utils.docker_client import MANAGED_LABEL
+from ansible_collections.preheat.fleet.plugins.module_utils.docker_failure import LaunchError
 
 
 def managed_container(client, name):

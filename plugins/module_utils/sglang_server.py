@@ -20,12 +20,10 @@ from ansible_collections.preheat.fleet.plugins.module_utils import (
     sglang_readiness,
     sglang_weight_cache,
 )
-from ansible_collections.preheat.fleet.plugins.module_utils.docker_client import (
-    LaunchError,
-    gpu_access_of,
-    image_digest,
-    parse_timestamp,
-)
+from ansible_collections.preheat.fleet.plugins.module_utils.docker_client import image_digest
+from ansible_collections.preheat.fleet.plugins.module_utils.docker_failure import LaunchError
+from ansible_collections.preheat.fleet.plugins.module_utils.docker_gpus import gpu_access_of
+from ansible_collections.preheat.fleet.plugins.module_utils.docker_time import parse_timestamp
 from ansible_collections.preheat.fleet.plugins.module_utils.sglang_flags import flag_arguments
 from ansible_collections.preheat.fleet.plugins.module_utils.sglang_launch import Launch, reachable_host, url_of
 from ansible_collections.preheat.fleet.plugins.module_utils.sglang_removal import managed_container

@@ -24,7 +24,7 @@ from ansible_collections.preheat.fleet.plugins.module_utils import (
     sglang_log,
     sglang_weight_rules,
 )
-from ansible_collections.preheat.fleet.plugins.module_utils.docker_client import LaunchError
+from ansible_collections.preheat.fleet.plugins.module_utils.docker_failure import LaunchError
 from ansible_collections.preheat.fleet.plugins.module_utils.sglang_container import Differences, ServerSpec
 from ansible_collections.preheat.fleet.plugins.module_utils.sglang_flags import flag_arguments
 from ansible_collections.preheat.fleet.plugins.module_utils.sglang_removal import managed_container

@@ -234,7 +234,12 @@ import traceback
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
-from ansible_collections.preheat.fleet.plugins.module_utils import bench_command, bench_run, docker_client
+from ansible_collections.preheat.fleet.plugins.module_utils import (
+    bench_command,
+    bench_run,
+    docker_client,
+    docker_failure,
+)
 
 ARGUMENTS = {
     "container": {"type": "str", "required": True},
@@ -279,10 +284,10 @@ def measure(module):
         client = docker_client.DockerClient(docker_host, module.params["docker_timeout_seconds"])
         container = bench_run.ServerContainer(client, module.params["container"])
         result = bench_run.run(container, module.params, path)
-    except docker_client.LaunchError as failure:
+    except docker_failure.LaunchError as failure:
         fail(module, unreachable(failure), command)
     except docker_client.ENGINE_ERRORS as failure:
-        fail(module, unreachable(docker_client.engine_unreachable(docker_host, failure)), command)
+        fail(module, unreachable(docker_failure.engine_unreachable(docker_host, failure)), command)
     except bench_run.BenchmarkError as failure:
         fail(module, failure.error, command)
     module.exit_json(changed=False, **result)

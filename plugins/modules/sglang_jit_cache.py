@@ -136,9 +136,8 @@ from ansible_collections.preheat.fleet.plugins.module_utils.docker_client import
     DOCKER_IMPORT_ERROR,
     ENGINE_ERRORS,
     DockerClient,
-    LaunchError,
-    engine_unreachable,
 )
+from ansible_collections.preheat.fleet.plugins.module_utils.docker_failure import LaunchError, engine_unreachable
 
 
 def argument_spec():

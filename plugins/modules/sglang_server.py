@@ -409,10 +409,9 @@ from ansible_collections.preheat.fleet.plugins.module_utils.docker_client import
     DOCKER_IMPORT_ERROR,
     ENGINE_ERRORS,
     DockerClient,
-    LaunchError,
-    engine_unreachable,
     parse_size,
 )
+from ansible_collections.preheat.fleet.plugins.module_utils.docker_failure import LaunchError, engine_unreachable
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_cache import default_cache_dir
 from ansible_collections.preheat.fleet.plugins.module_utils.sglang_intent import expand
 from ansible_collections.preheat.fleet.plugins.module_utils.sglang_log import secret_values

@@ -13,7 +13,8 @@ pytest.importorskip("docker")
 from server_params import CONTAINER
 
 from ansible_collections.preheat.fleet.plugins.module_utils import sglang_model, sglang_weight_cache
-from ansible_collections.preheat.fleet.plugins.module_utils.docker_client import DockerClient, LaunchError
+from ansible_collections.preheat.fleet.plugins.module_utils.docker_client import DockerClient
+from ansible_collections.preheat.fleet.plugins.module_utils.docker_failure import LaunchError
 
 IMAGE = "preheat-lab/light-engine:latest"
 MODEL = Path(__file__).parents[2] / ".lab/models/preheat-lab/tiny-llama"

@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("docker")
 
-from ansible_collections.preheat.fleet.plugins.module_utils.docker_client import PullError
+from ansible_collections.preheat.fleet.plugins.module_utils.docker_failure import PullError
 from ansible_collections.preheat.fleet.plugins.module_utils.engine_image import (
     EngineImage,
     check_archive,

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from ansible_collections.preheat.fleet.plugins.module_utils import sglang_endpoints, sglang_inspection
-from ansible_collections.preheat.fleet.plugins.module_utils.docker_client import LaunchError
+from ansible_collections.preheat.fleet.plugins.module_utils.docker_failure import LaunchError
 
 COMMIT = "1e" + "5" * 38
 KEY = "sk-never-to-be-seen"

@@ -9,7 +9,7 @@ from ansible_collections.preheat.fleet.plugins.module_utils import (
     sglang_model,
     sglang_weight_cache,
 )
-from ansible_collections.preheat.fleet.plugins.module_utils.docker_client import LaunchError
+from ansible_collections.preheat.fleet.plugins.module_utils.docker_failure import LaunchError
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 MODEL = sglang_model.from_cache("/cache/hub", sglang_container.CONTAINER_CACHE_DIR, "org/name", COMMIT)

@@ -7,7 +7,7 @@ import yaml
 from ansible.module_utils import basic
 from core_compat import patch_module_args
 
-from ansible_collections.preheat.fleet.plugins.module_utils import bench_run, docker_client
+from ansible_collections.preheat.fleet.plugins.module_utils import bench_run, docker_client, docker_failure
 from ansible_collections.preheat.fleet.plugins.modules import sglang_benchmark
 
 ARGS = {"container": "server", "input_tokens": 64, "output_tokens": 16, "num_prompts": 8, "concurrency": 4}
@@ -61,7 +61,7 @@ def test_an_error_says_what_and_what_to_do(run):
     [
         docker_client.docker_errors.DockerException("no socket"),
         docker_client.RequestException("no answer"),
-        docker_client.engine_unreachable("unix:///x", Exception("no socket")),
+        docker_failure.engine_unreachable("unix:///x", Exception("no socket")),
     ],
 )
 def test_the_engine_does_not_answer(run, trouble):

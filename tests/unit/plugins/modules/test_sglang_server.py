@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from ansible_collections.preheat.fleet.plugins.doc_fragments.docker import ModuleDocFragment
-from ansible_collections.preheat.fleet.plugins.module_utils.docker_client import LaunchError
+from ansible_collections.preheat.fleet.plugins.module_utils.docker_failure import LaunchError
 from ansible_collections.preheat.fleet.plugins.modules import sglang_server
 
 DOCUMENTED = {
