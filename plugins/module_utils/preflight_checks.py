@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import difflib
 
+from ansible_collections.preheat.fleet.plugins.module_utils.preflight_findings import Findings, gigabytes
+from ansible_collections.preheat.fleet.plugins.module_utils.preflight_gpus import check_gpu_access, check_gpus
+
 MINIMUM_API = "1.41"
 ENGINE_PROBLEMS = {
     "missing": ("there is no Docker engine on this host", "install one, or set gpu_host_install_docker: true"),
@@ -22,32 +25,8 @@ ENGINE_PROBLEMS = {
     "strange": ("what answers is not a Docker engine that works", "look into the engine's log (journalctl -u docker)"),
 }
 
-
 # The least that a pull takes: what is fetched, and its content, which is no smaller, while both are there.
 PULL_FACTOR = 2
-
-
-class Findings:
-    """Collects problems, which stop a launch, and notices, which are good to know."""
-
-    def __init__(self, variable_names):
-        self.problems = []
-        self.notices = []
-        self._names = variable_names
-
-    def problem(self, variable, value, message, remedy):
-        self.problems.append(self._finding(variable, value, message, remedy))
-
-    def notice(self, variable, value, message, remedy):
-        self.notices.append(self._finding(variable, value, message, remedy))
-
-    def _finding(self, variable, value, message, remedy):
-        return {
-            "variable": self._names.get(variable, variable),
-            "value": value,
-            "message": f"{message}.",
-            "remedy": f"{remedy[0].upper()}{remedy[1:]}.",
-        }
 
 
 def check(params, facts):
@@ -60,8 +39,8 @@ def check(params, facts):
     _check_folders(params, facts, findings)
     _check_disks(params, facts, findings)
     _check_budget(params, facts, findings)
-    _check_gpus(params, facts, findings)
-    _check_gpu_access(params, facts, findings)
+    check_gpus(params, facts, findings)
+    check_gpu_access(params, facts, findings)
     return findings.problems, findings.notices
 
 
@@ -225,80 +204,3 @@ def _check_budget(params, facts, findings):
             f"may occupy {gigabytes(stays)} are taken by what may not be evicted (in use, needed, or used lately)",
             "raise the budget, or see with prune.yml --check what keeps each model",
         )
-
-
-def _check_gpus(params, facts, findings):
-    needed = params["gpus_needed"]
-    error = facts["gpu_error"]
-    if error:
-        note = findings.problem if needed and not facts["gpus"] else findings.notice
-        note("gpus_needed", needed, error, "repair the driver; nvidia-smi or amd-smi must work on the host")
-    usable = [gpu for gpu in facts["gpus"] if not gpu["error"]]
-    if len(usable) < needed and not (error and not facts["gpus"]):
-        findings.problem(
-            "gpus_needed",
-            needed,
-            f"{needed} GPU(s) are needed, the host has {len(usable)} that work",
-            "ask for fewer (tp_size, dp_size), or take the host out of gpu_hosts",
-        )
-    wanted = params["gpu_memory_needed_bytes"]
-    large = [gpu for gpu in usable if gpu["memory_total_bytes"] is None or gpu["memory_total_bytes"] >= wanted]
-    if needed and len(large) < needed <= len(usable):
-        largest = max(gpu["memory_total_bytes"] or 0 for gpu in usable)
-        findings.problem(
-            "gpu_memory_needed_bytes",
-            wanted,
-            f"{gigabytes(wanted)} of memory are needed on each of {needed} GPU(s), {len(large)} have it "
-            f"(the largest has {gigabytes(largest)})",
-            "spread the model over more GPUs (tp_size), take a smaller or quantised one, or another host",
-        )
-    if needed:
-        _note_busy(usable, findings)
-
-
-def _note_busy(gpus, findings):
-    for gpu in gpus:
-        holders = [process for process in gpu["processes"] if process["memory_used_bytes"] != 0]
-        if holders:
-            names = ", ".join(f"{process['name']} (pid {process['pid']})" for process in holders)
-            findings.notice(
-                "gpus_needed",
-                gpu["index"],
-                f"GPU {gpu['index']} is in use: {names} hold {gigabytes(gpu['memory_used_bytes'] or 0)}",
-                "stop them, or keep them off while measuring",
-            )
-
-
-_NOT_SET_UP = {"nvidia": "neither the NVIDIA runtime nor CDI is set up", "amd": "CDI is not set up"}
-_TOOLKITS = {
-    "nvidia": "install nvidia-container-toolkit, then 'nvidia-ctk runtime configure --runtime=docker' and restart "
-    "Docker; for CDI 'nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml'",
-    "amd": "install amd-container-toolkit and Docker >= 28.2, then 'amd-ctk cdi generate'; leave gpu_access at auto",
-}
-
-
-def _check_gpu_access(params, facts, findings):
-    access = params["gpu_access"]
-    if not (params["gpus_needed"] and facts["docker_version"]) or facts["gpu_vendor"] not in _TOOLKITS:
-        return
-    has_runtime = facts["has_nvidia_runtime"] and facts["gpu_vendor"] == "nvidia"
-    ways = {
-        "auto": has_runtime or facts["has_cdi"],
-        "device_request": has_runtime,
-        "cdi": facts["has_cdi"],
-        "none": True,
-    }
-    if not ways[access]:
-        findings.problem(
-            "gpu_access",
-            access,
-            f"the Docker engine cannot give GPUs to containers: {_NOT_SET_UP[facts['gpu_vendor']]}"
-            if access == "auto"
-            else f"the Docker engine cannot give GPUs to containers by {access}",
-            _TOOLKITS[facts["gpu_vendor"]],
-        )
-
-
-def gigabytes(size_bytes):
-    """A size for people; decimal units, as disks and the Hub have them."""
-    return f"{size_bytes / 1e9:.1f} GB" if size_bytes >= 1e8 else f"{size_bytes / 1e6:.1f} MB"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.preheat.fleet.plugins.module_utils.preflight_checks import gigabytes
+from ansible_collections.preheat.fleet.plugins.module_utils.preflight_findings import gigabytes
 
 Row = dict[str, Any]
 
