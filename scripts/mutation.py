@@ -42,6 +42,7 @@ SUBJECTS = {
     "verification": {
         f"{HOST}/hf_cache.py": (f"{TESTS}/module_utils/test_hf_cache.py", f"{TESTS}/modules/test_hf_model.py"),
         f"{HOST}/hf_snapshot.py": (f"{TESTS}/modules/test_hf_model.py", f"{TESTS}/modules/test_hf_model_seed.py"),
+        f"{HOST}/hf_completion.py": (f"{TESTS}/modules/test_hf_model.py", f"{TESTS}/modules/test_hf_model_seed.py"),
     },
 }  # fmt: skip
 # `|` is a union of types nearly everywhere here, which is never evaluated.
