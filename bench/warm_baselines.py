@@ -1,12 +1,16 @@
-"""What the swarm is compared with, on the same fleet: every host from the Hub, and a download followed by copying."""
+"""What the swarm is compared with: on the same fleet every host from the Hub, and a download followed by copying; on
+one host `hf download` beside preheat's own module."""
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import threading
 import time
 from pathlib import Path
+
+import ansible
 
 DOWNLOAD = "import sys, huggingface_hub as h; h.snapshot_download(sys.argv[1], cache_dir=sys.argv[2])"
 
@@ -73,4 +77,16 @@ def hf_download(endpoint: str, repo: str, python: str, cache: Path) -> float:
     begin = time.monotonic()
     command = [str(Path(python).with_name("hf")), "download", repo, "--cache-dir", str(cache), "--quiet"]
     subprocess.run([*environment(endpoint), *command], check=True, stdout=subprocess.DEVNULL)
+    return time.monotonic() - begin
+
+
+def hf_model(endpoint: str, repo: str, python: str, cache: Path) -> float:
+    """Seconds of preheat's module, started as Ansible starts it; every byte is verified, and flushed."""
+    begin = time.monotonic()
+    arguments = {"repo_id": repo, "cache_dir": str(cache), "endpoint": endpoint, "min_free_bytes": 0}
+    module = "ansible_collections.preheat.fleet.plugins.modules.hf_model"
+    command = [python, "-m", module, json.dumps({"ANSIBLE_MODULE_ARGS": arguments})]
+    # Ansible sends these along with the module.
+    packages = [str(Path(__file__).parents[1] / ".collections"), str(Path(ansible.__file__).parents[1])]
+    subprocess.run(["env", f"PYTHONPATH={':'.join(packages)}", *command], check=True, stdout=subprocess.DEVNULL)
     return time.monotonic() - begin

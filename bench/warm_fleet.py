@@ -37,8 +37,6 @@ def run(command: str, check: bool = True) -> None:
 class Host:
     """One namespace with a link of its own to the switch."""
 
-    call_seconds = CALL_SECONDS
-
     def __init__(self, prefix: str, number: int, folder: Path, mbit: float, python: str):
         self.name, self.address = f"host{number}", f"{NETWORK}.{number}"
         self.space, self._link, self._switch = f"{prefix}-{number}", f"link{number}", f"{prefix}-switch"
@@ -71,7 +69,7 @@ class Host:
         from ansible_collections.preheat.fleet.plugins.plugin_utils.swarm_worker import NoAgent, SwarmError
 
         with self._lock:
-            time.sleep(self.call_seconds / 2)
+            time.sleep(CALL_SECONDS / 2)
             try:
                 self.process.stdin.write(json.dumps(request) + "\n")
                 self.process.stdin.flush()
@@ -81,7 +79,7 @@ class Host:
             if not line:
                 raise HostLost(f"{self.name}: the connection was closed")
             answer = json.loads(line)
-            time.sleep(self.call_seconds / 2)
+            time.sleep(CALL_SECONDS / 2)
         if answer.get("no_agent"):
             raise NoAgent(answer["no_agent"])
         if answer.get("failed"):
@@ -107,25 +105,6 @@ class Host:
     def remove(self) -> None:
         self.kill_processes()
         run(f"ip netns del {self.space}", check=False)
-
-
-class LocalHost(Host):
-    """This machine as a host, in no namespace, and asked without delay."""
-
-    call_seconds = 0.0
-
-    def __init__(self, folder: Path, python: str):
-        self.name, self.address, self.cache = "localhost", "127.0.0.1", folder / "hub"
-        self._lock = threading.Lock()
-        command = [python, str(Path(__file__).with_name("warm_host.py"))]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-
-class Alone:
-    """A fleet of one host."""
-
-    def __init__(self, folder: Path, host: Host, endpoint: str):
-        self.folder, self.hosts, self.endpoint = folder, [host], endpoint
 
 
 class Fleet:
