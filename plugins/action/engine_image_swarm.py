@@ -22,6 +22,7 @@ from ansible_collections.preheat.fleet.plugins.action import hf_swarm
 from ansible_collections.preheat.fleet.plugins.module_utils import oci_registry
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_cache import folder_name
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_files import HubFile
+from ansible_collections.preheat.fleet.plugins.plugin_utils.module_failure import swarm_error
 from ansible_collections.preheat.fleet.plugins.plugin_utils.swarm_rendezvous import Rendezvous
 from ansible_collections.preheat.fleet.plugins.plugin_utils.swarm_worker import SwarmError
 
@@ -169,11 +170,7 @@ class ActionModule(hf_swarm.ActionModule):
     def _module(self, name: str, **arguments: Any) -> dict[str, Any]:
         result = self._execute_module(f"preheat.fleet.{name}", arguments, task_vars=self._vars)
         if result.get("failed"):
-            message = result.get("message") or result.get("msg") or "The module failed."
-            details = str(result.get("exception") or result.get("module_stderr") or "")
-            raise SwarmError(
-                result.get("reason", "module"), f"{message.rstrip('.')}.", result.get("remedy", ""), details
-            )
+            raise swarm_error(result)
         result.pop("invocation", None)
         return result
 

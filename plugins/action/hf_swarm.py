@@ -20,6 +20,7 @@ from ansible_collections.preheat.fleet.plugins.module_utils.hf_arguments import 
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_files import Selection
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_hub import HubError
 from ansible_collections.preheat.fleet.plugins.plugin_utils import swarm_identity, swarm_manifest
+from ansible_collections.preheat.fleet.plugins.plugin_utils.module_failure import swarm_error
 from ansible_collections.preheat.fleet.plugins.plugin_utils.progress import interval_seconds
 from ansible_collections.preheat.fleet.plugins.plugin_utils.swarm_rendezvous import Rendezvous
 from ansible_collections.preheat.fleet.plugins.plugin_utils.swarm_worker import (
@@ -194,9 +195,7 @@ class ActionModule(ActionBase):
         if result.get("no_agent"):
             raise NoAgent(result["no_agent"])
         if result.get("failed"):
-            message = result.get("message") or result.get("msg") or "The module failed."
-            details = str(result.get("exception") or result.get("module_stderr") or "")
-            raise SwarmError(result.get("reason", "module"), message, result.get("remedy", ""), details)
+            raise swarm_error(result)
         return result["answer"]
 
 
