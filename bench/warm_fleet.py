@@ -66,7 +66,7 @@ class Host:
 
     def call(self, request: dict) -> dict:
         """One request, as a module would answer it."""
-        from ansible_collections.preheat.fleet.plugins.plugin_utils.swarm_worker import NoAgent, SwarmError
+        from ansible_collections.preheat.fleet.plugins.plugin_utils.swarm_errors import NoAgent, SwarmError
 
         with self._lock:
             time.sleep(CALL_SECONDS / 2)

@@ -23,8 +23,8 @@ from ansible_collections.preheat.fleet.plugins.module_utils import oci_registry
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_cache import folder_name
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_files import HubFile
 from ansible_collections.preheat.fleet.plugins.plugin_utils.module_failure import swarm_error
+from ansible_collections.preheat.fleet.plugins.plugin_utils.swarm_errors import SwarmError
 from ansible_collections.preheat.fleet.plugins.plugin_utils.swarm_rendezvous import Rendezvous
-from ansible_collections.preheat.fleet.plugins.plugin_utils.swarm_worker import SwarmError
 
 JOIN_SECONDS = 60  # how long a host that cannot read the registry waits for one that can
 HEAD_START_SECONDS = 1.0

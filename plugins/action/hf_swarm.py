@@ -22,13 +22,9 @@ from ansible_collections.preheat.fleet.plugins.module_utils.hf_hub import HubErr
 from ansible_collections.preheat.fleet.plugins.plugin_utils import swarm_identity, swarm_manifest
 from ansible_collections.preheat.fleet.plugins.plugin_utils.module_failure import swarm_error
 from ansible_collections.preheat.fleet.plugins.plugin_utils.progress import interval_seconds
+from ansible_collections.preheat.fleet.plugins.plugin_utils.swarm_errors import NoAgent, SwarmError
 from ansible_collections.preheat.fleet.plugins.plugin_utils.swarm_rendezvous import Rendezvous
-from ansible_collections.preheat.fleet.plugins.plugin_utils.swarm_worker import (
-    JOIN_SECONDS,
-    NoAgent,
-    SwarmError,
-    Worker,
-)
+from ansible_collections.preheat.fleet.plugins.plugin_utils.swarm_worker import JOIN_SECONDS, Worker
 
 LEASE_SECONDS = 60
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.preheat.fleet.plugins.plugin_utils.swarm_worker import SwarmError
+from ansible_collections.preheat.fleet.plugins.plugin_utils.swarm_errors import SwarmError
 
 
 def swarm_error(result: dict[str, Any]) -> SwarmError:

@@ -13,9 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.preheat.fleet.plugins.module_utils.swarm_units import etag_of
 from ansible_collections.preheat.fleet.plugins.plugin_utils import swarm_manifest, swarm_plan
 from ansible_collections.preheat.fleet.plugins.plugin_utils.progress import Meter
+from ansible_collections.preheat.fleet.plugins.plugin_utils.swarm_errors import NoAgent, SwarmError
+from ansible_collections.preheat.fleet.plugins.plugin_utils.swarm_news import News
 from ansible_collections.preheat.fleet.plugins.plugin_utils.swarm_rendezvous import Rendezvous
 
 LOOK_SECONDS = 0.1  # how often the rendezvous is looked at
@@ -23,18 +24,6 @@ POLL_SECONDS = 2.0  # how often a host is asked that nothing is expected of
 LONG_POLL_SECONDS = 1.0
 JOIN_SECONDS = 60.0  # how long the first hosts wait for the last
 RESTARTS = 3
-
-
-class SwarmError(Exception):
-    """This host's part failed; reason is for programs."""
-
-    def __init__(self, reason: str, message: str, remedy: str, details: str = ""):
-        super().__init__(f"{message} {remedy}".strip())
-        self.reason, self.message, self.remedy, self.details = reason, message, remedy, details
-
-
-class NoAgent(Exception):
-    """The host answers, but its agent has ended. Raised by call()."""
 
 
 # Errors of the Hub: another host may have more luck.
@@ -130,12 +119,10 @@ class Worker:
     # the swarm
 
     def _start(self) -> None:
-        self._sent: dict[str, Any] = {
-            "peers": None, "published": set(), "share": set(), "source": set(), "holders": {}, "https": False,
-        }  # fmt: skip
+        self._news = News(self._meet, self._sizes, self._hub)
         self._seen = 0
         self._progress.replace()
-        said = self._from_hub(self._meet.members())
+        said = self._news.of_hub(self._meet.members())
         started = self._call("start", said=said)
         here = {name: started[name] for name in ("address", "port", "https_port", "serves")}
         if started["no_torrent"]:
@@ -152,69 +139,13 @@ class Worker:
             # A host that others took for gone, or that has had no answer for long, is still its own member.
             if swarm_plan.all_complete(members, self._etags):
                 return
-            news = self._news(members)
-            expecting = self._expects(members)
+            news = self._news.next(members, self._facts)
+            expecting = self._news.is_expected(self._facts)
             if news or expecting or time.monotonic() - asked >= POLL_SECONDS:
                 self._sync(news, LONG_POLL_SECONDS if expecting else 0)
                 asked = time.monotonic()
             else:
                 time.sleep(LOOK_SECONDS)
-
-    def _news(self, members: swarm_plan.Members) -> dict[str, Any]:
-        """What the host must be told now; empty if nothing."""
-        news: dict[str, Any] = {}
-        sent = self._sent
-        peers = swarm_plan.peers(members, self._host)
-        if peers != sent["peers"]:
-            news["peers"] = sent["peers"] = peers
-        lacks = self._etags.difference(self._facts["have"])
-        if swarm_plan.needs_https(members) and not sent["https"]:
-            news["serve_https"] = sent["https"] = True
-        holders = swarm_plan.holders(members, self._host, lacks - sent["published"] - sent["source"])
-        if holders != sent["holders"]:
-            news["holders"] = sent["holders"] = holders
-        for kind in ("torrents", "contents") if self._facts["port"] else ("contents",):
-            known = self._meet.published(kind) - sent["published"]
-            # The units of a file are of use to who has not begun with the whole of it.
-            fresh = {name for name in known if etag_of(name) in lacks and etag_of(name) not in sent["published"]}
-            if fresh:
-                news[kind] = {etag: base64.b64encode(self._meet.read(kind, etag)).decode() for etag in sorted(fresh)}
-                sent["published"] |= fresh
-        share = swarm_plan.to_share(members, self._host, self._etags) - sent["share"]
-        if share:
-            news["share"] = sorted(share)
-            sent["share"] |= share
-        news.update(self._from_hub(members))
-        return news
-
-    def _from_hub(self, members: swarm_plan.Members) -> dict[str, Any]:
-        """What this host is to read from the Hub, if it is the seed."""
-        coming = self._sent["source"] | self._meet.published("contents")
-        orphans = [etag for etag in swarm_plan.orphans(members, self._sizes) if etag not in coming]
-        if not orphans:
-            return {}
-        seed = self._meet.seed(lambda: swarm_plan.elect(self._meet.members(), self._sizes))
-        if seed is None:
-            first = next(iter(members.values()))["hub_error"]
-            message = f"No host of the swarm could read the Hub: {first['message']}"
-            raise SwarmError(first["reason"], message, first["remedy"])
-        if seed != self._host:
-            return {}
-        known = self._sent["published"]
-        self._sent["source"] |= set(orphans)
-        return {
-            "fetch": [etag for etag in orphans if etag not in known],
-            "fill": [etag for etag in orphans if etag in known],
-            **self._hub,
-        }
-
-    def _expects(self, members: swarm_plan.Members) -> bool:
-        """Whether the host itself will have news soon: torrents of its own, or the last of its files."""
-        lacks = self._etags.difference(self._facts["have"])
-        if self._sent["source"] & lacks or (self._sent["share"].difference(self._facts["serves"])):
-            return True
-        # Who pulls a whole file will soon have it for others.
-        return bool(lacks) and (lacks <= self._sent["published"] or bool(self._sent["holders"]))
 
     def _sync(self, news: dict[str, Any], wait_seconds: float) -> None:
         said = {**news, "seen": self._seen, "wait_seconds": wait_seconds}
@@ -255,8 +186,7 @@ class Worker:
     def _watch(self) -> None:
         """Say how it goes; where peers give nothing although they should, ask the Hub; where it gives nothing, fail."""
         now = time.monotonic()
-        shared = self._sent["published"] | set(self._sent["holders"])
-        waiting = self._etags.difference(self._facts["have"]) & shared
+        waiting = self._news.awaited(self._facts)
         if not waiting:
             self._moved = now
         if now - self._moved > self._stall_seconds:
@@ -271,9 +201,7 @@ class Worker:
                 )
             self._say(f"no byte from peers in {self._stall_seconds:.0f} s: the Hub is asked for the rest")
             self._rescued, self._moved = True, now
-            self._sent["source"] |= waiting
-            known = waiting & self._sent["published"]
-            self._sync({"fill": sorted(known), "fetch": sorted(waiting - known), **self._hub}, 0)
+            self._sync(self._news.rescue(waiting), 0)
             return
         if now - self._said >= self._progress_seconds:
             self._say(self._line())
@@ -282,7 +210,7 @@ class Worker:
     def _line(self) -> str:
         total, done = sum(self._sizes.values()), self._progress.now.get("bytes_done", 0)
         received = self._progress.total("bytes_from_hub") + self._progress.total("bytes_from_peers")
-        return self._meter.line(done, total, "hub" if self._sent["source"] else "peers", moved=received)
+        return self._meter.line(done, total, "hub" if self._news.reads_hub else "peers", moved=received)
 
     def _report(self, first: dict[str, Any], last: dict[str, Any], seconds: float) -> dict[str, Any]:
         hub, peers = self._progress.total("bytes_from_hub"), self._progress.total("bytes_from_peers")

@@ -3,8 +3,8 @@ from __future__ import annotations
 import threading
 
 from ansible_collections.preheat.fleet.plugins.action.engine_image_swarm import ActionModule
+from ansible_collections.preheat.fleet.plugins.plugin_utils.swarm_errors import SwarmError
 from ansible_collections.preheat.fleet.plugins.plugin_utils.swarm_rendezvous import Rendezvous
-from ansible_collections.preheat.fleet.plugins.plugin_utils.swarm_worker import SwarmError
 
 HOSTS = ["a", "b", "c"]
 DIGEST = "sha256:" + "ab" * 32

@@ -21,8 +21,9 @@ from ansible_collections.preheat.fleet.plugins.module_utils import swarm_control
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_cache import RepoCache
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_hub import HubError
 from ansible_collections.preheat.fleet.plugins.plugin_utils import swarm_identity, swarm_manifest, swarm_worker
+from ansible_collections.preheat.fleet.plugins.plugin_utils.swarm_errors import NoAgent, SwarmError
 from ansible_collections.preheat.fleet.plugins.plugin_utils.swarm_rendezvous import Rendezvous
-from ansible_collections.preheat.fleet.plugins.plugin_utils.swarm_worker import NoAgent, SwarmError, Worker
+from ansible_collections.preheat.fleet.plugins.plugin_utils.swarm_worker import Worker
 
 # Small ones travel over the controller, the others as torrents, the last in units.
 MODEL = {

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.preheat.fleet.plugins.plugin_utils import swarm_worker
+from ansible_collections.preheat.fleet.plugins.plugin_utils.swarm_errors import NoAgent, SwarmError
 from ansible_collections.preheat.fleet.plugins.plugin_utils.swarm_rendezvous import Rendezvous
-from ansible_collections.preheat.fleet.plugins.plugin_utils.swarm_worker import NoAgent, SwarmError, Worker
+from ansible_collections.preheat.fleet.plugins.plugin_utils.swarm_worker import Worker
 
 ETAG, SIZE = "a" * 64, 5 << 20
 LISTING = [{"path": "m.safetensors", "size": SIZE, "git_sha1": "0" * 40, "sha256": ETAG}]
