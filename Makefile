@@ -103,4 +103,4 @@ venv:
 venv-dev:
 	@scripts/ensure_venv.sh dev
 venv-dashboard: venv
-	@python -m pip install -qq --disable-pip-version-check -r requirements/dashboard.txt
+	@python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements/dashboard.txt

@@ -179,7 +179,7 @@ def host_python() -> str:
     stamp = hashlib.sha256(lock.read_bytes()).hexdigest()
     if not (folder / "stamp").exists() or (folder / "stamp").read_text() != stamp:
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
-        install = ["install", "-qq", "--disable-pip-version-check", "-r", str(lock)]
+        install = ["install", "-qq", "--disable-pip-version-check", "--require-hashes", "-r", str(lock)]
         subprocess.run([str(folder / "bin/pip"), *install], check=True)
         (folder / "stamp").write_text(stamp)
     return str(folder / "bin/python")

@@ -43,5 +43,5 @@ if ! "$VENV/bin/python" -m pip --version >/dev/null 2>&1; then
   "$python" -m venv --clear "$VENV"
 fi
 say "installing requirements/$SET.txt into .venv"
-"$VENV/bin/python" -m pip install -qq --disable-pip-version-check -r "$PROJECT_ROOT/requirements/$SET.txt"
+"$VENV/bin/python" -m pip install -qq --disable-pip-version-check --require-hashes -r "$PROJECT_ROOT/requirements/$SET.txt"
 stamp "$SET" >"$STAMP"

@@ -18,4 +18,5 @@ lock() {
 
 lock host 3.9 "$@"
 lock controller 3.11 "$@"
+lock dashboard 3.11 --constraint controller.txt "$@"
 lock dev 3.11 --constraint controller.txt "$@"

@@ -74,9 +74,9 @@ def host(fleet, tmp_path):
 @pytest.fixture
 def few_requirements(tmp_path):
     """One pinned requirement, where a test is not about the libraries."""
-    pinned = (ROOT / "requirements" / "host.txt").read_text().splitlines(keepends=True)
+    pinned = (ROOT / "requirements" / "host.txt").read_text()
     file = tmp_path / "few.txt"
-    file.write_text("".join(line for line in pinned if line.startswith("tqdm==")))
+    file.write_text(re.search(r"^tqdm==.*\n( +--hash=.*\n)+", pinned, re.MULTILINE).group())
     return str(file)
 
 
@@ -114,9 +114,13 @@ def test_a_user_who_owns_the_folder_needs_no_root(host, few_requirements, tmp_pa
     assert host.play(INSTALL, "-i", str(inventory), gpu_host_requirements=few_requirements)["changed"] == 0
 
 
-def test_a_wheel_that_is_missing_is_an_error_and_not_half_an_environment(host, few_requirements, tmp_path):
+@pytest.mark.parametrize("trouble", ["missing", "another"])
+def test_a_wheel_that_is_not_the_one_is_an_error_and_not_half_an_environment(host, few_requirements, tmp_path, trouble):
     wheelhouse = tmp_path / "wheelhouse"
     wheelhouse.mkdir()
+    if trouble == "another":
+        (wheel,) = (ROOT / ".lab/wheelhouse").glob("tqdm-*.whl")
+        (wheelhouse / wheel.name).write_bytes(wheel.read_bytes() + b"something else")
     wishes = {"gpu_host_requirements": few_requirements, "gpu_host_wheelhouse": str(wheelhouse)}
     assert host.play(INSTALL, expect=2, **wishes)["failed"] == 1
     assert host.play(INSTALL, "--check", **wishes)["changed"] == 1
