@@ -54,7 +54,8 @@ class ActionModule(ActionBase):
         here = {"repo_id": plan["repo_id"], "cache_dir": plan["cache_dir"]}
         before = self._look(here)["size_bytes"]
         if "token_file" in plan:
-            args = {**args, "token": None, "token_file": plan["token_file"]}
+            del args["token"]
+            args["token_file"] = plan["token_file"]
         job = self._start({**args, "progress_bytes": 0})
         if "ansible_job_id" not in job:
             return job

@@ -120,7 +120,7 @@ def test_the_background_job_gets_no_token_but_where_it_is(hold, clock):
     host = Host(clock, first={**DEFERRED, "token_file": "/dev/shm/t"})
     assert hold(host, token="secret") == DONE
     background = host.of("hf_model")[1]
-    assert background == ({"progress_bytes": 0, "repo_id": "o/m", "token": None, "token_file": "/dev/shm/t"}, True)
+    assert background == ({"progress_bytes": 0, "repo_id": "o/m", "token_file": "/dev/shm/t"}, True)
 
 
 @pytest.mark.parametrize(("args", "threshold"), [({"progress_bytes": 7}, 7), ({"verify": "full"}, 0), ({}, 64 << 20)])
