@@ -19,7 +19,8 @@ def params(tmp_path, **given):
 
 def test_warm_and_cache_are_noted(tmp_path):
     snapshot(tmp_path / "hub", "o/m", "a", {"a": 3}, ref="main")
-    given = params(tmp_path, warm=[{"repo_id": "o/m", "files": ["config.json"], "invocation": {}}], cache_dir=str(tmp_path / "hub"), budget_bytes=9)
+    answers = [{"repo_id": "o/m", "files": ["config.json"], "invocation": {}}]
+    given = params(tmp_path, warm=answers, cache_dir=str(tmp_path / "hub"), budget_bytes=9)
     first = host_facts.keep(given, False)
     assert (first["changed"], first["linked"], first["notice"]) == (True, True, "")
     facts = first["facts"]
