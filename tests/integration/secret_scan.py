@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 import threading
 from pathlib import Path
@@ -74,5 +75,11 @@ def left_on(fleet, host: str, secrets: list[str]) -> list[str]:
 def left_here(secrets: list[str], *folders: Path) -> list[Path]:
     """Files below these folders, and of Ansible's own on the controller, that have a secret in them."""
     patterns = [form.encode() for secret in secrets for form in forms(secret)]
-    files = (path for folder in (*folders, Path("~/.ansible").expanduser()) for path in folder.rglob("*"))
-    return [file for file in files if file.is_file() and any(pattern in file.read_bytes() for pattern in patterns)]
+    found = []
+    for folder in (*folders, Path("~/.ansible").expanduser()):
+        for parent, _folders, names in os.walk(folder):  # takes it well that other runs remove theirs meanwhile
+            for path in (Path(parent, name) for name in names):
+                with contextlib.suppress(OSError):
+                    if path.is_file() and any(pattern in path.read_bytes() for pattern in patterns):
+                        found.append(path)
+    return found
