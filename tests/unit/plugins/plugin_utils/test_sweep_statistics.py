@@ -135,7 +135,7 @@ def test_equal_configurations_are_seldom_told_apart():
     assert wrong <= 14
 
 
-@pytest.mark.parametrize(("comparisons", "quantile"), [(1, 2.776445), (5, 4.604095)])  # tables of Student's t, 4 freedoms
+@pytest.mark.parametrize(("comparisons", "quantile"), [(1, 2.776445), (5, 4.604095)])
 def test_an_interval_is_two_sided_and_wider_with_each_comparison(comparisons, quantile):
-    noise = stats.Noise(0.01, 4, "")
+    noise = stats.Noise(0.01, 4, "")  # the quantiles are those of tables of Student's t
     assert stats._width(noise, comparisons) == pytest.approx(0.1 * quantile, rel=1e-3)
