@@ -82,7 +82,7 @@ bench-saving: venv ## hours that caches save, from the launches of RESULTS=resul
 bench-report: venv ## report.yml with 500 trials: seconds, and bytes of the page
 	python bench/report.py
 
-bench-noop: lab ## warm.yml and tune.yml where nothing is to do, up to 500 hosts
+bench-noop: lab ## warm.yml and tune.yml where nothing is to do, up to 100 hosts
 	python bench/noop.py
 
 bench-launch: lab ## time to ready by rung of the cache, beside a bare docker run
