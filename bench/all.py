@@ -32,7 +32,10 @@ FIGURES = {
         "seconds_per_host": ("controller seconds of a warm.yml with nothing to do, per host at 100 hosts", "<= 0.5"),
         "image_seconds_per_host": ("the same with the engine image to check as well", ""),
         "bytes_per_host": ("memory of the controller, per host at 100 hosts", ""),
-        "growth": ("what a further host costs between 10 and 100 hosts, over what it costs between 1 and 10", "1 is linear"),
+        "growth": (
+            "what a further host costs between 10 and 100 hosts, over what it costs between 1 and 10",
+            "1 is linear",
+        ),
         "tune_seconds_per_host": ("the same of a tune.yml with nothing to do", ""),
     },
     "launch": {
