@@ -259,8 +259,9 @@ class SweepStudy:
         return {**point, "attempt": attempt, "study_number": study_number}
 
     def _begin_new(self, trial_id: int, point: dict[str, Any], slot: str) -> dict[str, Any]:
-        self._storage.set_trial_user_attr(trial_id, "point", point)
+        # In this order: the status is read without the lock, and goes by trials that have a point.
         self._storage.set_trial_user_attr(trial_id, "attempt", 1)
+        self._storage.set_trial_user_attr(trial_id, "point", point)
         return self._begin(trial_id, self._storage.get_trial(trial_id).number, point, slot, 1)
 
     def _stopped(self) -> bool:
@@ -359,12 +360,12 @@ class SweepStudy:
                 record = study_journal.infeasible_record(self._plan, {**point, "reason": reason})
                 records.write_point(self._folder, point)
                 records.write_trial(self._folder, record)
+                trial.set_user_attr("attempt", 1)
                 trial.set_user_attr("point", point)
                 told = study_journal.told_of(record, self._plan, taught=True)
                 trial.set_constraint("violation", told["constraints"]["violation"])
                 trial.set_user_attr("infeasible", True)
                 if self._store.shared:
-                    trial.set_user_attr("attempt", 1)
                     trial.set_user_attr("record", record)
                 trial.set_user_attr("result", study_journal.result_of(record))
                 self.study.tell(trial, told["values"], state=told["state"])

@@ -15,6 +15,7 @@ from ansible_collections.preheat.fleet.plugins.plugin_utils import (
     scoring,
     study,
     study_journal,
+    study_sharing,
     sweep_plan,
     sweep_search,
 )
@@ -164,6 +165,8 @@ def test_infeasible_points_are_recorded_with_their_reason_and_cost_nothing_of_th
     assert all(claim["params"]["x"] > 6 for claim in claims[1:])
     infeasible = [record for record in records.load_trials(plan["sweep_dir"]) if record["status"] == "infeasible"]
     assert {record["error"]["message"] for record in infeasible} == {"where: x > 6"}
+    known = study_sharing.latest_attempts(study.SweepStudy(plan["sweep_dir"]).study)  # what the status counts
+    assert len(known) == len(claims) + len(infeasible)
 
 
 def test_what_no_host_held_runs_on_larger_hosts(make_plan):
