@@ -62,7 +62,7 @@ class Fleet:
         """A module of preheat run on a host by itself, with the Python of the role gpu_host; its result."""
         python = "ansible_python_interpreter=/opt/preheat/venv/bin/python"
         command = ["ansible", host, "-i", "tests/lab/inventory", "-m", f"preheat.fleet.{name}"]
-        command += ["-a", json.dumps(args), "-e", python, "--one-line"]
+        command += [*(["-a", json.dumps(args)] if args else []), "-e", python, "--one-line"]
         env = {**os.environ, "ANSIBLE_NOCOLOR": "1"}
         done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
