@@ -67,7 +67,7 @@ class Bench:
             playbook,
             self.inventory(hosts),
             *("-e", json.dumps({**variables, "lab_dir": str(ROOT / ".lab"), "sweep_results_dir": str(self.folder)})),
-            *("--forks", str(self.forks)),
+            *("--forks", str(max(self.forks, hosts) if playbook == "tune.yml" else self.forks)),  # a slot takes one
             environment={
                 "ANSIBLE_CALLBACKS_ENABLED": "preheat.fleet.timeline",
                 "PREHEAT_TIMELINE_FILE": str(timeline),
