@@ -6,14 +6,8 @@
 
 from __future__ import annotations
 
-from ansible.module_utils.basic import missing_required_lib
-
-from ansible_collections.preheat.fleet.plugins.module_utils.docker_client import (
-    DOCKER_IMPORT_ERROR,
-    ENGINE_ERRORS,
-    DockerClient,
-)
-from ansible_collections.preheat.fleet.plugins.module_utils.docker_failure import LaunchError, engine_unreachable
+from ansible_collections.preheat.fleet.plugins.module_utils.docker_failure import LaunchError
+from ansible_collections.preheat.fleet.plugins.module_utils.docker_module import ENGINE_ARGUMENTS, through_engine
 
 COMMON_ARGUMENTS = {
     "image": {"type": "str", "required": True},
@@ -21,22 +15,14 @@ COMMON_ARGUMENTS = {
     "pull": {"type": "str", "choices": ["missing", "never", "always"], "default": "missing"},
     "registry_username": {"type": "str"},
     "registry_password": {"type": "str", "no_log": True},
-    "docker_host": {"type": "str", "default": "unix:///var/run/docker.sock"},
-    "docker_timeout_seconds": {"type": "int", "default": 120},
+    **ENGINE_ARGUMENTS,
 }
 
 
 def end(module, work):
     """End the module with the result of work(client), or with its failure."""
-    if DOCKER_IMPORT_ERROR:
-        reason = "to talk to the Docker engine"
-        module.fail_json(msg=missing_required_lib("docker >= 7.1", reason=reason), exception=DOCKER_IMPORT_ERROR)
-    params = module.params
     try:
-        try:
-            result = work(DockerClient(params["docker_host"], params["docker_timeout_seconds"]))
-        except ENGINE_ERRORS as error:
-            raise engine_unreachable(params["docker_host"], error) from error
+        result = through_engine(module, work)
     except LaunchError as error:
         module.fail_json(
             msg=f"{error.message.rstrip('.')}. {error.remedy}",

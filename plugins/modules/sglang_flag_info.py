@@ -88,12 +88,13 @@ image_id:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.preheat.fleet.plugins.module_utils import engine_image_module, sglang_help
+from ansible_collections.preheat.fleet.plugins.module_utils import (
+    docker_module,
+    engine_image_module,
+    sglang_help,
+)
 
-ARGUMENTS = {
-    "image": {"type": "str", "required": True},
-    **{name: engine_image_module.COMMON_ARGUMENTS[name] for name in ("docker_host", "docker_timeout_seconds")},
-}
+ARGUMENTS = {"image": {"type": "str", "required": True}, **docker_module.ENGINE_ARGUMENTS}
 
 
 def answer(client, name):

@@ -214,15 +214,10 @@ error:
     remedy: Start the Docker engine on this host.
 """
 
-from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.preheat.fleet.plugins.module_utils import local_facts, sglang_inspection
-from ansible_collections.preheat.fleet.plugins.module_utils.docker_client import (
-    DOCKER_IMPORT_ERROR,
-    ENGINE_ERRORS,
-    DockerClient,
-)
-from ansible_collections.preheat.fleet.plugins.module_utils.docker_failure import LaunchError, engine_unreachable
+from ansible_collections.preheat.fleet.plugins.module_utils import docker_module, local_facts, sglang_inspection
+from ansible_collections.preheat.fleet.plugins.module_utils.docker_failure import LaunchError
 
 
 def argument_spec():
@@ -232,8 +227,7 @@ def argument_spec():
         "match_labels": {"type": "dict", "default": {}},
         "facts_file": {"type": "path", "default": "/etc/ansible/facts.d/preheat.fact"},
         "timeout_seconds": {"type": "float", "default": 30},
-        "docker_host": {"type": "str", "default": "unix:///var/run/docker.sock"},
-        "docker_timeout_seconds": {"type": "int", "default": 120},
+        **docker_module.ENGINE_ARGUMENTS,
     }
 
 
@@ -243,11 +237,6 @@ def main():
         mutually_exclusive=[("name", "match_labels")],
         supports_check_mode=True,
     )
-    if DOCKER_IMPORT_ERROR:
-        module.fail_json(
-            msg=missing_required_lib("docker >= 7.1", reason="to ask the Docker engine for its containers"),
-            exception=DOCKER_IMPORT_ERROR,
-        )
     params = module.params
     try:
         if params["timeout_seconds"] <= 0:
@@ -255,16 +244,13 @@ def main():
                 "invalid", f"timeout_seconds is {params['timeout_seconds']:g}", "Give a number of seconds above 0."
             )
         launches = local_facts.read(params["facts_file"]).get("launches") or []
-        client = DockerClient(params["docker_host"], params["docker_timeout_seconds"])
-        module.exit_json(changed=False, servers=sglang_inspection.servers(client, params, launches))
-    except LaunchError as failure:
-        error = failure
-    except ENGINE_ERRORS as failure:
-        error = engine_unreachable(params["docker_host"], failure)
-    module.fail_json(
-        msg=f"{error.message.rstrip('.')}. {error.remedy}",
-        error={"class": error.error_class, "message": error.message, "remedy": error.remedy},
-    )
+        found = docker_module.through_engine(module, lambda client: sglang_inspection.servers(client, params, launches))
+    except LaunchError as error:
+        module.fail_json(
+            msg=f"{error.message.rstrip('.')}. {error.remedy}",
+            error={"class": error.error_class, "message": error.message, "remedy": error.remedy},
+        )
+    module.exit_json(changed=False, servers=found)
 
 
 if __name__ == "__main__":
