@@ -29,8 +29,9 @@ elif ! pidof dockerd >/dev/null; then
   # What a killed engine left: another process may have its number by now, and dockerd would take that for itself.
   as_root rm -f /var/run/docker.pid
   pidof containerd >/dev/null || as_root rm -f /var/run/docker/containerd/containerd.pid
-  # Its own session, so that it outlives this shell; fd 9 is the lock, which it must not hold.
-  as_root setsid sh -c "exec dockerd >>$DOCKERD_LOG 2>&1 </dev/null 9>&-" 9>&- &
+  # Its own session, so that it outlives this shell; fd 9 is the lock, which it must not hold. Nor may what waits for it
+  # hold this script's output, or `make demo | tee log` would never end.
+  as_root setsid sh -c "exec dockerd >>$DOCKERD_LOG 2>&1" >/dev/null 2>&1 </dev/null 9>&- &
   touch "$LAB_DIR/dockerd.started-by-us"
 fi
 

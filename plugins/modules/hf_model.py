@@ -113,6 +113,15 @@ options:
       - The module called by other code than a task fetches nothing then, and returns C(deferred), and
         with O(token) a C(token_file) for the call that does.
     type: int
+  facts_file:
+    description:
+      - File of local facts (M(preheat.fleet.host_facts)) in which the model and the state of the cache are noted once
+        it is held, which spares a task. The cache is noted as one without a budget.
+      - Without it, with O(state=absent) or O(state=seeded), and in check mode nothing is noted.
+    type: path
+  facts_dir:
+    description: Ansible's folder of facts, in which a link to O(facts_file) is made.
+    type: path
   retries:
     description:
       - How often a request is repeated that failed in a way that may pass (connection, timeout, HTTP 429 and 5xx, wrong
@@ -269,6 +278,13 @@ checked_against:
   returned: O(state=present) or O(state=seeded)
   type: str
   sample: hub
+facts_noted:
+  description:
+    - Whether O(facts_file) was written and is linked in O(facts_dir), if there is one. If it could not be,
+      M(preheat.fleet.host_facts) says why.
+  returned: with O(facts_file), when the model was held
+  type: bool
+  sample: true
 removed:
   description: Commits and refs that were removed (in check mode, would be), and the bytes that this frees.
   returned: O(state=absent)
@@ -303,6 +319,7 @@ from ansible_collections.preheat.fleet.plugins.module_utils.hf_plan import Done
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_seed import Seed
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_snapshot import Snapshot
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_tree import check_names
+from ansible_collections.preheat.fleet.plugins.module_utils.warm_facts import keep
 
 
 def present(params: dict, check_mode: bool) -> dict:
@@ -340,6 +357,17 @@ def present(params: dict, check_mode: bool) -> dict:
     }
 
 
+def note(params: dict, result: dict) -> dict:
+    """The result, and whether it was noted in the host's facts."""
+    where = {"path": params["facts_file"], "link_dir": params["facts_dir"], "cache_dir": params["cache_dir"]}
+    kept = keep({**where, "warm": [{**result, "repo_id": params["repo_id"]}], "budget_bytes": 0})
+    return {
+        **result,
+        "changed": result["changed"] or kept["changed"],
+        "facts_noted": kept["linked"] and not kept["notice"],
+    }
+
+
 def absent(params: dict, check_mode: bool) -> dict:
     check_names(params["repo_id"], params["revision"])
     removal = hf_remove.plan_removal(RepoCache(params["cache_dir"], params["repo_id"]), params["revision"])
@@ -359,6 +387,8 @@ def main() -> None:
             "seed": {"type": "path"},
             "max_workers": {"type": "int", "default": 8},
             "progress_bytes": {"type": "int"},
+            "facts_file": {"type": "path"},
+            "facts_dir": {"type": "path"},
             "stall_seconds": {"type": "int", "default": STALL_SECONDS},
         },
         required_if=[("state", "seeded", ["seed"])],
@@ -374,6 +404,8 @@ def main() -> None:
             params["token"] = hf_token.take(params["token_file"])
             module.no_log_values.add(params["token"])
         result = act(params, module.check_mode)
+        if params["facts_file"] and params["state"] == "present" and not (module.check_mode or result.get("deferred")):
+            result = note(params, result)
     except HubError as error:
         module.fail_json(msg=str(error), reason=error.reason, remedy=error.remedy, **known)
     except PermissionError as error:

@@ -10,7 +10,8 @@ module: host_facts
 short_description: Keep what preheat did on a host as a local fact of Ansible
 description:
   - Notes the last warm-up and the state of the Hub cache in a file of the host that any playbook which gathers facts
-    reads as C(ansible_local.preheat). M(preheat.fleet.sglang_server) notes its launches there.
+    reads as C(ansible_local.preheat). M(preheat.fleet.sglang_server) notes its launches there, and
+    M(preheat.fleet.hf_model) what it holds, if they are told the file.
   - The file lies in preheat's own folder; in Ansible's folder of facts, which belongs to root, lies a link to it. So
     root is needed once.
   - Facts are good to have and nothing depends on them, so what cannot be written is a notice, never a failure.
@@ -41,6 +42,7 @@ options:
     description:
       - What M(preheat.fleet.hf_model) or M(preheat.fleet.hf_swarm) answered, one entry for each model. Of each is noted
         what RV(facts) names.
+      - Models that were noted before stay, as long as they are in O(cache_dir).
     type: list
     elements: dict
   cache_dir:
@@ -73,9 +75,9 @@ EXAMPLES = r"""
 RETURN = r"""
 facts:
   description:
-    - What is in the file. C(warm) has its C(time) and C(models) (with C(repo_id), C(commit), C(source), bytes, seconds,
-      C(mb_per_second), C(verified)); C(launches) are the last five, newest first, with C(phases) in seconds; C(cache)
-      is the state of the Hub cache. All times are epoch seconds of the host.
+    - What is in the file. C(warm) has its C(time) and C(models) (with C(time), C(repo_id), C(commit), C(source), bytes,
+      seconds, C(mb_per_second), C(verified)), the last one first; C(launches) are the last five, newest first, with
+      C(phases) in seconds; C(cache) is the state of the Hub cache. All times are epoch seconds of the host.
   returned: always
   type: dict
   sample:
@@ -83,7 +85,8 @@ facts:
     warm:
       time: 1793000000.0
       models:
-        - repo_id: Qwen/Qwen3-8B
+        - time: 1793000000.0
+          repo_id: Qwen/Qwen3-8B
           commit: b968826d9c46dd6066d109eabc6255188de91218
           source: swarm
           bytes_total: 16397461110
@@ -102,52 +105,9 @@ linked:
   sample: true
 """
 
-import os
-import time
-
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.preheat.fleet.plugins.module_utils import local_facts
-from ansible_collections.preheat.fleet.plugins.module_utils.hf_cache import free_bytes
-from ansible_collections.preheat.fleet.plugins.module_utils.hf_files import Selection
-from ansible_collections.preheat.fleet.plugins.module_utils.hf_inventory import inventory
-
-# What is noted of a model that is held.
-MODEL = (
-    "repo_id", "revision", "commit", "source", "bytes_total", "bytes_fetched", "bytes_from_hub", "bytes_from_peers",
-    "seconds", "mb_per_second", "verified",
-)  # fmt: skip
-
-
-def sections(params: dict, now: float) -> dict:
-    """What is to be noted. Raises OSError where the cache may not be read."""
-    found: dict = {}
-    if params["warm"] is not None:
-        models = [{key: model[key] for key in MODEL if key in model} for model in params["warm"]]
-        found["warm"] = {"time": round(now, 3), "models": models}
-    if params["cache_dir"]:
-        repos = inventory(params["cache_dir"], Selection())
-        free = free_bytes(params["cache_dir"])
-        found["cache"] = local_facts.cache_state(params["cache_dir"], repos, free, now)
-        found["cache"]["budget_bytes"] = params["budget_bytes"]
-    return found
-
-
-def keep(params: dict, check_mode: bool) -> dict:
-    path, notices, changed, linked = params["path"], [], False, not params["link_dir"]
-    try:
-        noted = sections(params, time.time())
-        if not check_mode and (noted or not os.path.exists(path)):
-            local_facts.note(path, lambda facts: {**facts, **noted})
-    except OSError as error:
-        notices.append(f"The facts were not written: {error}.")
-    try:
-        if params["link_dir"]:
-            changed = local_facts.link(path, params["link_dir"], check_mode)
-            linked = True
-    except OSError as error:
-        notices.append(f"ansible_local.preheat does not find the facts in {path}: {error}.")
-    return {"changed": changed, "facts": local_facts.read(path), "linked": linked, "notice": " ".join(notices)}
+from ansible_collections.preheat.fleet.plugins.module_utils.warm_facts import keep
 
 
 def main() -> None:
