@@ -20,6 +20,7 @@ STATUSES = ("complete", "failed", "pruned", "infeasible")
 PHASES = (
     "model_fetch",
     "weights_preload",
+    "launching",
     "image_pull",
     "container_create",
     "engine_start",

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 PHASE_COLORS = {
     "model_fetch": "#4c78a8",
     "weights_preload": "#2f8fa3",
+    "launching": "#c9bfa8",
     "image_pull": "#7fa6cf",
     "container_create": "#b9a0cf",
     "engine_start": "#e0913a",

@@ -28,7 +28,7 @@ Enter = Callable[[str, "str | None"], object]
 
 # A launch is waited for in slices, so that every phase is said when it begins.
 LAUNCH_SLICE_SECONDS = 10
-# A launch of which the host has not said yet how far it is.
+# A launch of which the host has not said yet how far it is; in the record, what its calls took beside its phases.
 LAUNCHING = "launching"
 # SGLang takes long to end by itself, and there is nothing left to lose.
 STOP_SECONDS = 1
@@ -213,22 +213,29 @@ class Trial:
                 before = [phase for phase in phases if phase["name"] in _BEFORE_THE_ENGINE]
             launched = before + [phase for phase in phases if phase["name"] not in _BEFORE_THE_ENGINE]
             if result.get("failed") or result.get("ready"):
-                self._take_host_phases(launched, called, self._clock())
+                self._take_launch(launched, called, self._clock())
                 return result, launched, cache
             if launched and launched[-1]["name"] != said:
                 said = launched[-1]["name"]
                 self._say(said)
                 self._enter(said, None)
 
-    def _take_host_phases(self, phases: list[dict[str, Any]], called: float, returned: float) -> None:
-        """Host clock to trial clock: the launch lies within its calls, or else (clocks differ) is centred in them."""
-        if not phases:
-            return
-        first, last = phases[0]["start"], phases[-1]["start"] + phases[-1]["seconds"]
-        within = called <= first and last <= returned
-        offset = 0.0 if within else ((first + last) - (called + returned)) / 2
-        self.record["host_clock_offset_seconds"] = round(offset, 3)
-        self._phases += [{**phase, "start": phase["start"] - offset - self._start} for phase in phases]
+    def _take_launch(self, phases: list[dict[str, Any]], called: float, returned: float) -> None:
+        """Host clock to trial clock: the launch lies within its calls, or else (clocks differ) is centred in them.
+
+        What the calls took before and after it, the connection and the start of Python, is the phase C(launching).
+        """
+        first = last = returned
+        if phases:
+            first, last = phases[0]["start"], phases[-1]["start"] + phases[-1]["seconds"]
+            within = called <= first and last <= returned
+            offset = 0.0 if within else ((first + last) - (called + returned)) / 2
+            self.record["host_clock_offset_seconds"] = round(offset, 3)
+            self._phases += [{**phase, "start": phase["start"] - offset - self._start} for phase in phases]
+            first, last = first - offset, last - offset
+        for start, end in ((called, first), (last, returned)):
+            if end > start:
+                self._phases.append({"name": LAUNCHING, "start": start - self._start, "seconds": end - start})
 
     def _benchmarks(self, server: dict[str, Any]) -> trial_benchmark.Benchmarks:
         named = {"container": server["container"]["name"], "docker_host": self.settings["docker_host"]}

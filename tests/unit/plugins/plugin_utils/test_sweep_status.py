@@ -97,7 +97,7 @@ def test_the_schema_is_one():
 
 def test_the_schema_knows_every_phase():
     phase = SCHEMA["$defs"]["slot"]["properties"]["phase"]["anyOf"][0]["properties"]["name"]["enum"]
-    assert set(phase) == {*records.PHASES, "launching"} - {"unattributed"}
+    assert set(phase) == {*records.PHASES} - {"unattributed"}
 
 
 def test_a_sweep_from_its_first_trial_to_its_last(sweep, clock):

@@ -82,8 +82,12 @@ def test_a_complete_trial(tmp_path):
     assert record["objective"]["value"] == pytest.approx(100.0)
     assert record["slot"]["members"][0]["gpus"] == [{"uuid": "GPU-a"}]
     assert [phase["name"] for phase in record["phases"]] == [
-        "model_fetch", "container_create", "engine_start", "benchmark", "teardown", "unattributed"
+        "model_fetch", "launching", "launching", "container_create", "engine_start", "benchmark", "teardown",
+        "unattributed",
     ]  # fmt: skip
+    around = [(phase["start"], phase["seconds"]) for phase in record["phases"] if phase["name"] == "launching"]
+    assert around == [(pytest.approx(10), pytest.approx(1)), (pytest.approx(19), pytest.approx(1))]
+    assert record["phases"][-1]["seconds"] == pytest.approx(0)
     assert sum(phase["seconds"] for phase in record["phases"]) == pytest.approx(record["wall_seconds"])
     assert record["host_clock_offset_seconds"] == pytest.approx(500, abs=2)
     assert json.loads((tmp_path / "trials/0003/trial.json").read_text()) == record
