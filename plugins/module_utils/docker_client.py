@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import http
 import re
 import traceback
 
@@ -230,7 +231,13 @@ class DockerClient:
 
     def remove(self, container_id):
         with contextlib.suppress(docker_errors.NotFound):
-            self.api.remove_container(container_id, force=True, v=True)
+            try:
+                self.api.remove_container(container_id, force=True, v=True)
+            except docker_errors.APIError as error:
+                if error.status_code != http.HTTPStatus.CONFLICT:
+                    raise
+                # Somebody else removes it just then.
+                self.api.wait(container_id, condition="removed")
 
     def block_io(self, container_id):
         """What a running container read and wrote, by block device, as the engine knows it; empty if it does not."""

@@ -48,6 +48,32 @@ def test_a_restart_policy_that_podman_cannot_set(name, version, policy, refused)
     return None
 
 
+def refusing(status, waited):
+    def remove_container(container_id, **how):
+        raise errors.APIError("refused", response=SimpleNamespace(status_code=status), explanation="in progress")
+
+    def wait(container_id, condition):
+        waited.append((container_id, condition))
+        raise errors.NotFound("gone meanwhile")
+
+    client = docker_client.DockerClient.__new__(docker_client.DockerClient)
+    client.api = SimpleNamespace(remove_container=remove_container, wait=wait)
+    return client
+
+
+def test_a_container_that_somebody_else_removes_just_then_is_waited_for():
+    waited = []
+    refusing(409, waited).remove("c")
+    assert waited == [("c", "removed")]
+
+
+def test_a_removal_that_the_engine_cannot_do_is_an_error():
+    waited = []
+    with pytest.raises(errors.APIError):
+        refusing(500, waited).remove("c")
+    assert waited == []
+
+
 @pytest.mark.parametrize("docker_host", ["unix:///nowhere/docker.sock", "tcp://127.0.0.1:1", "nonsense://x"])
 def test_an_engine_that_is_not_there(docker_host):
     with pytest.raises(docker_failure.LaunchError) as caught:
