@@ -115,7 +115,8 @@ def collect(study: optuna.Study, folder: Path) -> None:
     """Bring what other controllers have recorded and pinned into this one's folder.
 
     What is there of an attempt that another one has followed is put aside: its controller died, or lost the server,
-    before it could tell. StudyError if the folder knows another trial by a number than the study does.
+    before it could tell. A record of this folder stays if it is the later state of what was published: its controller
+    died while the server stopped. StudyError if the folder knows another trial by a number than the study does.
     """
     latest = latest_attempts(study)
     own = {record["number"]: record for record in records.load_trials(folder)}
@@ -126,7 +127,8 @@ def collect(study: optuna.Study, folder: Path) -> None:
         record, mine = trial.user_attrs.get("record"), own.get(number)
         if mine and (mine["start"] != record["start"] if record else mine["attempt"] < trial.user_attrs["attempt"]):
             records.withdraw_trial(folder, number, mine["attempt"])
-        if record and record != mine:
+            mine = None
+        if record and (mine is None or mine["end"] < record["end"]):
             records.write_trial(folder, record)
 
 

@@ -137,7 +137,7 @@ def facts(study: optuna.Study, plan: Mapping[str, Any], now: float) -> dict[str,
     trials = list(study_sharing.latest_attempts(study).values())
     results = [trial.user_attrs["result"] for trial in trials if "result" in trial.user_attrs]
     begun = [
-        trial.user_attrs["begun"]
+        trial.user_attrs.get("begun", now)  # another slot claims just then: this is read without the study's lock
         for trial in trials
         if "result" not in trial.user_attrs
         and trial.state == TrialState.RUNNING

@@ -74,7 +74,10 @@ def test_two_controllers_share_a_sweep_and_one_is_killed(fleet, sweep, database)
     assert rerun.begun() == []
     one.check_whole(fleet, kept)
     other.check_whole(fleet, kept)
-    assert one.records() == other.records()
+    # A controller that is killed while a server stops has told the other how it measured, not how long that took.
+    measured = [{number: (record["attempt"], record["start"], record["slot"], record["workloads"], record["objective"])
+                 for number, record in each.records().items()} for each in (one, other)]  # fmt: skip
+    assert measured[0] == measured[1]
 
 
 def test_a_controller_stands_by_for_the_hosts_of_another(fleet, sweep, database):
@@ -90,5 +93,5 @@ def test_a_controller_stands_by_for_the_hosts_of_another(fleet, sweep, database)
     doomed.kill()
     kept = one.texts()
     assert standby.ended() == 0, standby.output()
-    assert sorted(standby.begun()) == sorted(set(range(8)) - set(kept))
+    assert sorted(standby.begun()) == sorted(set(range(6)) - set(kept))
     other.check_whole(fleet, kept)

@@ -50,6 +50,7 @@ def record_of(claim, slot, status="complete"):
     value = 10.0 + claim["params"]["a"]
     return records.new_record(
         sweep="s", status=status, eligible=status == "complete", slot={"name": slot, "members": []}, start=time.time(),
+        end=time.time(),
         objective={"metric": "m", "direction": "maximize", "value": value, "score": value, "samples": [value],
                    "also": []},
         **{key: claim[key] for key in ("number", "kind", "attempt", "params", "server_parameters")},
@@ -236,6 +237,22 @@ def test_a_record_counts_whose_controller_died_before_it_could_say_how_the_trial
     worker.collect()
     assert results(other)[0]["slot"]["name"] == "a/0"
     assert worker.counts()["complete"] == 1
+
+
+def test_a_record_that_was_completed_after_it_was_published_stays(controller):
+    one, other = controller("one", trials=1), controller("other", "b", trials=1)
+    doomed, worker = study.SweepStudy(one["sweep_dir"]), study.SweepStudy(other["sweep_dir"])
+    claim = doomed.claim("a/0")
+    record = record_of(claim, "a/0")
+    doomed.publish(claim, record)
+    later = {**record, "end": record["end"] + 2.0}
+    records.write_trial(one["sweep_dir"], later)
+    doomed._store._session.close()
+    assert worker.claim("b/0") is None
+    worker.collect()
+    assert results(other)[0]["end"] == record["end"]
+    study.SweepStudy(one["sweep_dir"]).collect()
+    assert results(one)[0]["end"] == later["end"]
 
 
 def test_a_record_that_comes_too_late_is_put_aside(controller):

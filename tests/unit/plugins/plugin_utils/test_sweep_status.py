@@ -100,6 +100,20 @@ def test_the_schema_knows_every_phase():
     assert set(phase) == {*records.PHASES} - {"unattributed"}
 
 
+def test_a_slot_that_looks_while_another_claims(sweep, monkeypatch):
+    sweep.begin("a/0")
+    running, begin = [], sweep.study._begin
+
+    def halfway(*claimed):
+        sweep.slots["a/0"].slot_is("ended")
+        running.append(sweep.status["trials"]["running"])
+        return begin(*claimed)
+
+    monkeypatch.setattr(sweep.study, "_begin", halfway)
+    sweep.begin("b/0")
+    assert running == [2]
+
+
 def test_a_sweep_from_its_first_trial_to_its_last(sweep, clock):
     sweep.slots["a/0"].slot_is("starting")
     assert sweep.status["trials"] == {
