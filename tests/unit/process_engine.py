@@ -52,17 +52,18 @@ class Container:
         program = sys.executable if self.command[0] == "python3" else self.command[0]
         command = [program, *map(outside, self.command[1:])]
         try:
-            self.process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         except FileNotFoundError as error:
             raise errors.APIError(
                 "400", explanation=f'exec: "{program}": executable file not found in $PATH'
             ) from error
         self.started = now()
-        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader = threading.Thread(target=self._read, args=(process.stdout,), daemon=True)
         self._reader.start()
+        self.process = process  # last: other threads end what has one
 
-    def _read(self):
-        for line in self.process.stdout:
+    def _read(self, stdout):
+        for line in stdout:
             self.lines.append((now(), line))
 
     def end(self, *signals):
