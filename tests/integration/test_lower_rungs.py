@@ -38,9 +38,9 @@ def test_every_launch_says_what_it_found_and_took(fleet, tmp_path):
         assert "weights_preload" in [phase["name"] for phase in record["phases"]]
         cache = record["cache"]
         assert cache["weights_rung"] == "page_cache"
-        # The kernel may take back a page at any time.
+        # What was read just before the launch is there; later the kernel may take back as much as it likes.
         assert cache["resident_fraction_before"] > 0.99
-        assert cache["resident_fraction_after"] > 0.99
+        assert 0.0 < cache["resident_fraction_after"] <= 1.0
         assert cache["disk_read_bytes"] >= 0
         # Nothing is compiled on a CPU.
         assert (cache["jit"]["state"], cache["jit"]["files_added"]) == ("cold", 0)
