@@ -97,7 +97,7 @@ def test_the_schema_is_one():
 
 def test_the_schema_knows_every_phase():
     phase = SCHEMA["$defs"]["slot"]["properties"]["phase"]["anyOf"][0]["properties"]["name"]["enum"]
-    assert set(phase) == {*records.PHASES} - {"unattributed"}
+    assert set(phase) == set(records.PHASES) - {"unattributed"}
 
 
 def test_a_slot_that_looks_while_another_claims(sweep, monkeypatch):
