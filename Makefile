@@ -73,7 +73,7 @@ lab: venv ## bring up the fleet in containers (LAB_HOSTS=2)
 lab-down: ## take the fleet down; its disks and images stay
 	tests/lab/lab.sh down
 
-bench: venv lab ## all benchmarks, and their table in docs/performance.md (about 25 minutes, root)
+bench: venv lab ## all benchmarks, and their table in docs/performance.md (about 45 minutes, root)
 	python bench/all.py
 
 bench-saving: venv ## hours that caches save, from the launches of RESULTS=results/NAME (an H100 run unless given)
@@ -82,7 +82,7 @@ bench-saving: venv ## hours that caches save, from the launches of RESULTS=resul
 bench-report: venv ## report.yml with 500 trials: seconds, and bytes of the page
 	python bench/report.py
 
-bench-noop: lab ## warm.yml and tune.yml where nothing is to do, up to 100 hosts
+bench-noop: lab ## warm.yml and tune.yml where nothing is to do, up to 500 hosts
 	python bench/noop.py
 
 bench-launch: lab ## time to ready by rung of the cache, beside a bare docker run

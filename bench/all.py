@@ -32,11 +32,13 @@ FIGURES = {
         "seconds_per_host": ("controller seconds of a warm.yml with nothing to do, per host at 100 hosts", "<= 0.5"),
         "image_seconds_per_host": ("the same with the engine image to check as well", ""),
         "bytes_per_host": ("memory of the controller, per host at 100 hosts", ""),
+        "most_seconds_per_host": ("controller seconds per host at 500 hosts", "<= 0.5"),
         "growth": (
-            "what a further host costs between 10 and 100 hosts, over what it costs between 1 and 10",
+            "what a further host costs between 100 and 500 hosts, over what it costs between 1 and 10",
             "1 is linear",
         ),
-        "tune_seconds_per_host": ("the same of a tune.yml with nothing to do", ""),
+        "tune_seconds_per_host": ("`seconds_per_host` of a tune.yml with nothing to do", ""),
+        "tune_growth": ("`growth` of it", "1 is linear"),
     },
     "launch": {
         "hub_over_bare": ("`serve.yml` until ready, over a bare `docker run` that downloads for itself", ""),
