@@ -55,9 +55,9 @@ class Bench:
         return inventory
 
     def connect(self, hosts: int) -> None:
-        """Open the connections, which stay open for ansible.cfg's ControlPersist."""
+        """Open the connections, which stay open for ansible.cfg's ControlPersist; not too many at once for sshd."""
         ansible = Path(sys.executable).with_name("ansible")
-        command = [ansible, "gpu_hosts", "-i", self.inventory(hosts), "--forks", str(self.forks)]
+        command = [ansible, "gpu_hosts", "-i", self.inventory(hosts), "--forks", "20"]
         given = ["-m", "ansible.builtin.raw", "-a", "true", "-e", f"lab_dir={ROOT / '.lab'}"]
         subprocess.run([*command, *given], cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
 
