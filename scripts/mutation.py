@@ -32,6 +32,7 @@ CONTROLLER, HOST, TESTS = "plugins/plugin_utils", "plugins/module_utils", "tests
 SUBJECTS = {
     "scoring": {
         f"{CONTROLLER}/scoring.py": (f"{TESTS}/plugin_utils/test_scoring.py",),
+        f"{CONTROLLER}/trial_ranking.py": (f"{TESTS}/plugin_utils/test_trial_ranking.py",),
         f"{CONTROLLER}/sweep_statistics.py": (f"{TESTS}/plugin_utils/test_sweep_statistics.py",),
     },
     "planning": {

@@ -14,7 +14,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ansible_collections.preheat.fleet.plugins.plugin_utils import records, warm_report
+from ansible_collections.preheat.fleet.plugins.plugin_utils import durable_files, warm_report
 
 ARGUMENTS: dict[str, Any] = {
     "way": {"type": "str", "choices": ["hub", "swarm"], "required": True},
@@ -61,7 +61,7 @@ class ActionModule(ActionBase):
         target = Path(path).expanduser().absolute()
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            records.write_durably(target, json.dumps(document, indent=1) + "\n")
+            durable_files.write_durably(target, json.dumps(document, indent=1) + "\n")
         except OSError as error:
             raise AnsibleActionFail(
                 f"model_cache_report_file '{path}' cannot be written: {error}. Name another file, or '' for none."

@@ -16,7 +16,7 @@ from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ansible_collections.preheat.fleet.plugins.plugin_utils import trial
+from ansible_collections.preheat.fleet.plugins.plugin_utils import trial, trial_launch
 from ansible_collections.preheat.fleet.plugins.plugin_utils.process import die_with_parent
 from ansible_collections.preheat.fleet.plugins.plugin_utils.study import SweepStudy
 from ansible_collections.preheat.fleet.plugins.plugin_utils.sweep_owner import LeaseLost, StudyError
@@ -188,7 +188,7 @@ class ActionModule(ActionBase):
     def _sweep_out(self) -> None:
         """Remove what a dead run, or a trial whose engine was restarted, left on this slot."""
         self._status.slot_is("starting")
-        labels = trial.slot_labels(self._args["plan"]["name"], self._args["slot"]["name"])
+        labels = trial_launch.slot_labels(self._args["plan"]["name"], self._args["slot"]["name"])
         args = {"state": "absent", "match_labels": labels, "docker_host": self._args["docker_host"]}
         name, deadline = self._args["slot"]["name"], time.monotonic() + ENGINE_SECONDS
         while trial.is_engine_lost(result := self._call("sglang_server", args)) and time.monotonic() < deadline:
@@ -205,14 +205,14 @@ class ActionModule(ActionBase):
     def _remove_weight_cache(self) -> None:
         """What kept the weights in GPU memory between trials."""
         if self._args["weight_cache"]:
-            name = trial.weight_cache_name(self._args["plan"]["name"], self._args["slot"]["name"])
+            name = trial_launch.weight_cache_name(self._args["plan"]["name"], self._args["slot"]["name"])
             self._call("sglang_server", {"state": "absent", "name": name, "docker_host": self._args["docker_host"]})
 
     def _call(self, module: str, args: dict[str, Any]) -> dict[str, Any]:
         given = {name: value for name, value in args.items() if value is not None}
         return self._execute_module(module_name=f"preheat.fleet.{module}", module_args=given, task_vars=self._vars)
 
-    def _sayer(self, claim: dict[str, Any], aloud: bool = False) -> trial.Say:
+    def _sayer(self, claim: dict[str, Any], aloud: bool = False) -> trial_launch.Say:
         """What is not said aloud, only few slots say, or verbose runs."""
         number, total = claim["number"], self._args["plan"]["launches"]
         few = len(self._args["plan"].get("slots") or []) <= TALKING_SLOTS

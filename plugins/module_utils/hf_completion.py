@@ -11,9 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_cache import DAMAGED, MISSING, OK, UNLINKED, RepoCache
-from ansible_collections.preheat.fleet.plugins.module_utils.hf_fetch import Fetcher, new_partial_file, partial_file
+from ansible_collections.preheat.fleet.plugins.module_utils.hf_fetch import Fetcher
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_files import HubFile
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_hub import HubClient, HubError, huggingface_hub
+from ansible_collections.preheat.fleet.plugins.module_utils.hf_partial import file_to_fill
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_plan import Done, Plan, gb
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_seed import Seed
 
@@ -120,4 +121,4 @@ class Completion:
 
     def _target(self, etag: str) -> Path:
         """Where a file grows: what a killed run has left of it, if there is some."""
-        return partial_file(self._cache.blobs, etag) or new_partial_file(self._cache.blobs, etag)
+        return file_to_fill(self._cache.blobs, etag)

@@ -7,8 +7,7 @@ can hang for hours; and neither way goes on after a kill. Here plain ranged requ
 hashing thread follows, and the connections that a file no longer needs begin with the next one: the network never waits
 for the hash or for another file's end.
 
-What a killed run has left of a file is not fetched again: the file system knows which parts were written (SEEK_DATA).
-What it says is believed until the whole file is hashed.
+What a killed run has left of a file is not fetched again (hf_partial).
 """
 
 from __future__ import annotations
@@ -20,14 +19,13 @@ import ssl
 import threading
 import urllib.error
 import urllib.request
-import uuid
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from urllib.parse import quote, urljoin
 
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_errors import NoRanges, Offline, Stalled, WrongBytes
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_files import HubFile
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_hub import HubClient, HubError
+from ansible_collections.preheat.fleet.plugins.module_utils.hf_partial import cut, held_ranges
 from ansible_collections.preheat.fleet.plugins.module_utils.swarm_torrent import READ_BYTES, FilePass
 
 STALL_SECONDS = 60
@@ -255,56 +253,3 @@ class _Download:
         if self._resumed:  # what was left behind may not be what it seemed to be
             return self._whole()
         raise WrongBytes(self._file.path)
-
-
-def partial_file(blobs: Path, etag: str) -> Path | None:
-    """The largest part that killed runs have left of a blob. Ask with the blob's lock held, or just to know."""
-    left = {path: path.stat().st_blocks for path in blobs.glob(f"{etag}.*.incomplete")}
-    return max(left, key=lambda path: left[path], default=None)
-
-
-def new_partial_file(blobs: Path, etag: str) -> Path:
-    """Named as huggingface_hub names them."""
-    return blobs / f"{etag}.{uuid.uuid4().hex[:8]}.incomplete"
-
-
-def held_bytes(path: Path, size: int) -> int:
-    """How much of an unfinished file of `size` bytes need not be fetched again."""
-    with path.open("rb") as stream:
-        return sum(end - start for start, end in held_ranges(stream.fileno(), size))
-
-
-def held_ranges(descriptor: int, size: int) -> list[tuple[int, int]]:
-    """[(start, end)] of the parts of an unfinished file of `size` bytes that have been written.
-
-    A block that was written in part looks written, so the last block before a hole does not count; at the end of the
-    file it does. Where the file system keeps no holes, the file is one part.
-    """
-    stat = os.fstat(descriptor)
-    held, at = [], 0
-    while 0 < stat.st_size <= size and at < stat.st_size:
-        try:
-            start = os.lseek(descriptor, at, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno != errno.ENXIO:  # ENXIO: only a hole is left
-                raise
-            break
-        at = os.lseek(descriptor, start, os.SEEK_HOLE)
-        end = at if at == stat.st_size else at - stat.st_blksize
-        if end > start:
-            held.append((start, end))
-    return held
-
-
-def cut(size: int, step: int, held: list[tuple[int, int]]) -> list[tuple[int, int, bool]]:
-    """[(start, end, is_held)] from 0 to size; what is not held ends at multiples of step."""
-    parts, at = [], 0
-    for start, end in [*held, (size, size)]:
-        while at < start:
-            stop = min(start, at - at % step + step)
-            parts.append((at, stop, False))
-            at = stop
-        if end > start:
-            parts.append((start, end, True))
-            at = end
-    return parts

@@ -16,9 +16,10 @@ from pathlib import Path
 
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_cache import DAMAGED, HUB, MISSING, RepoCache, free_bytes
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_completion import Completion
-from ansible_collections.preheat.fleet.plugins.module_utils.hf_fetch import STALL_SECONDS, held_bytes, partial_file
+from ansible_collections.preheat.fleet.plugins.module_utils.hf_fetch import STALL_SECONDS
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_files import HubFile, Selection
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_hub import HubClient, HubError
+from ansible_collections.preheat.fleet.plugins.module_utils.hf_partial import held_bytes, partial_file
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_plan import Done, Plan, gb
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_seed import LISTED, UNLISTED, Seed
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_tree import COMMIT, select

@@ -13,20 +13,16 @@ from ansible_collections.preheat.fleet.plugins.module_utils import (
     sglang_cache_state,
     sglang_container,
     sglang_endpoints,
-    sglang_jit_cache,
     sglang_log,
-    sglang_model,
     sglang_phases,
     sglang_readiness,
-    sglang_weight_cache,
 )
 from ansible_collections.preheat.fleet.plugins.module_utils.docker_client import image_digest
 from ansible_collections.preheat.fleet.plugins.module_utils.docker_failure import LaunchError
-from ansible_collections.preheat.fleet.plugins.module_utils.docker_gpus import gpu_access_of
 from ansible_collections.preheat.fleet.plugins.module_utils.docker_time import parse_timestamp
-from ansible_collections.preheat.fleet.plugins.module_utils.sglang_flags import flag_arguments
 from ansible_collections.preheat.fleet.plugins.module_utils.sglang_launch import Launch, reachable_host, url_of
 from ansible_collections.preheat.fleet.plugins.module_utils.sglang_removal import managed_container
+from ansible_collections.preheat.fleet.plugins.module_utils.sglang_wanted import Wanted
 
 
 def engine_version(host, port):
@@ -45,17 +41,13 @@ class Server:
         self.params = params
         self.launch_start = launch_start
         self.check_mode = check_mode
-        self.warn = warn
         self.secrets = sglang_log.secret_values(params["environment"])
-        self.pulled = None
-        self.jit_folder = None
-        weight_cache = sglang_weight_cache.WeightCache(client, params, self.secrets) if params["weight_cache"] else None
-        self.weight_cache = weight_cache
+        self.wanted = Wanted(client, params, self.secrets, check_mode, warn)
         self.report = {"changed": False, "ready": False, "phases": [], "cache": {}, "log_tail": "", "command": []}
 
     def ensure(self):
         """Bring the server to what is wanted. Whatever can be wrong is found before anything is changed."""
-        spec = self._spec()
+        spec = self.wanted.spec(self.report)
         existing = managed_container(self.client, self.params["name"])
         differences = sglang_container.Differences(existing, spec)
         if existing and not differences.config_changed and existing["State"]["Running"]:
@@ -75,89 +67,6 @@ class Server:
         if not self.check_mode:
             self._launch(spec, existing)
 
-    # What is wanted, and what of it is on this host
-
-    def _spec(self):
-        try:
-            sglang_container.check_environment(self.params["environment"])
-            flags = flag_arguments(self.params["parameters"])
-        except ValueError as error:
-            raise LaunchError("invalid", str(error), "Change this argument.") from error
-        self.model = self._model()
-        self.image = self._image()
-        self.report["docker_version"] = self.client.engine_version()
-        self.client.check_restart_policy(self.params["restart_policy"])
-        self.report["model"] = self.model.described()
-        image_id = self.image["Id"] if self.image else "(not on this host)"
-        access = self._gpu_access()
-        if self.params["jit_cache_dir"]:
-            slug = sglang_jit_cache.gpu_slug(self.params["gpus"] if access != "none" else [])
-            self.jit_folder = os.path.join(self.params["jit_cache_dir"], sglang_jit_cache.key(image_id, slug))
-        kind = sglang_container.ServerSpec
-        if self.weight_cache:
-            # Check mode starts nothing, so it cannot ask the image.
-            asked = image_id if self.image and not self.check_mode else None
-            if self.weight_cache.accepts(self.model.directory, asked):
-                kind = sglang_weight_cache.client_spec
-            else:
-                self.warn(f"weight_cache: {self.weight_cache.refusal}; the server loads its weights itself")
-        spec = kind(self.params, self.model, flags, image_id, access, jit_folder=self.jit_folder)
-        if spec.gpu_access == "cdi":
-            spec.cdi_devices = self.client.cdi_devices(spec.gpus)
-        self.report["command"] = spec.docker_command(spec.port)
-        return spec
-
-    def _model(self):
-        params = self.params
-        try:
-            if params["model_path"]:
-                model = sglang_model.from_directory(params["model_path"])
-            else:
-                commit = sglang_model.resolve_commit(params["cache_dir"], params["repo_id"], params["revision"])
-                model = self._snapshot(commit)
-            sglang_model.check_complete(model.directory)
-            return model
-        except sglang_model.ModelMissing as error:
-            if self.check_mode and params["repo_id"]:
-                self.warn(f"{error}; check mode goes on as if it had been fetched")
-                return self._snapshot(params["revision"])
-            raise LaunchError(
-                "model_missing",
-                str(error),
-                "Fetch the model with preheat.fleet.hf_model first (playbook warm.yml), with the same repo_id, "
-                "revision and cache_dir.",
-            ) from error
-
-    def _snapshot(self, commit):
-        return sglang_model.from_cache(
-            self.params["cache_dir"], sglang_container.CONTAINER_CACHE_DIR, self.params["repo_id"], commit
-        )
-
-    def _image(self):
-        name, pull = self.params["image"], self.params["pull"]
-        image = self.client.image(name)
-        wants_pull = pull == "always" or (pull == "missing" and image is None)
-        if wants_pull and self.check_mode:
-            return image
-        if wants_pull:
-            progress = self.client.pull(name)
-            self.pulled = (time.time(), progress.bytes_pulled)
-            image = self.client.image(name)
-        if image is None:
-            raise LaunchError(
-                "image_missing",
-                f"image '{name}' is not on this host, and pull is '{pull}'",
-                "Set pull to missing, or load the image there with 'docker load'.",
-                phase="image_pull",
-            )
-        return image
-
-    def _gpu_access(self):
-        if not self.params["gpus"]:
-            return "none"
-        access = self.params["gpu_access"]
-        return gpu_access_of(self.client.info()) if access == "auto" else access
-
     def _serves(self, container):
         """Whether a running container is healthy."""
         host = reachable_host(self.params["publish_host"])
@@ -173,14 +82,14 @@ class Server:
     # The launch
 
     def _launch(self, spec, existing):
-        self.report["cache"] = sglang_cache_state.before(self.model.directory)
+        self.report["cache"] = sglang_cache_state.before(self.wanted.model.directory)
         if existing:
             self.client.stop(existing["Id"], self.params["stop_timeout_seconds"])
             self.client.remove(existing["Id"])
-        if self.jit_folder:
-            os.makedirs(self.jit_folder, exist_ok=True)
-        if self.weight_cache:
-            self.weight_cache.prepare(self.model, spec)
+        if self.wanted.jit_folder:
+            os.makedirs(self.wanted.jit_folder, exist_ok=True)
+        if self.wanted.weight_cache:
+            self.wanted.weight_cache.prepare(self.wanted.model, spec)
         hf_use.mark_mounts([(source, mode == "rw") for source, _target, mode in spec.mounts], spec.command(spec.port))
         self._watch(self._new_launch(spec))
 
@@ -190,8 +99,8 @@ class Server:
             spec,
             self.params,
             launch_start=self.launch_start,
-            pulled=self.pulled,
-            preloaded_at=self.weight_cache.started_at if self.weight_cache else None,
+            pulled=self.wanted.pulled,
+            preloaded_at=self.wanted.weight_cache.started_at if self.wanted.weight_cache else None,
             secrets=self.secrets,
         )
 
@@ -220,17 +129,15 @@ class Server:
     # What is known afterwards
 
     def _digest(self):
-        return image_digest(self.image, self.params["image"])
+        return image_digest(self.wanted.image, self.params["image"])
 
     def _note_cache(self, launch):
         """What the launch read and compiled until it was ready, and where its weights came from."""
-        self.report["cache"].update(
-            sglang_cache_state.after(
-                self.client, launch.container_id, self.model.directory, self.jit_folder, launch.launch_start
-            )
-        )
-        if self.weight_cache:
-            self.report["cache"].update(self.weight_cache.outcome(launch.log_text))
+        wanted, cache = self.wanted, self.report["cache"]
+        known = (wanted.model.directory, wanted.jit_folder, launch.launch_start)
+        cache.update(sglang_cache_state.after(self.client, launch.container_id, *known))
+        if wanted.weight_cache:
+            cache.update(wanted.weight_cache.outcome(launch.log_text))
 
     def _note_log(self, text):
         self.report["log_tail"] = sglang_log.tail(text, self.params["log_tail_lines"])

@@ -11,9 +11,9 @@ import base64
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from ansible_collections.preheat.fleet.plugins.module_utils.hf_fetch import new_partial_file, partial_file
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_files import HubFile
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_hub import HubError
+from ansible_collections.preheat.fleet.plugins.module_utils.hf_partial import file_to_fill
 from ansible_collections.preheat.fleet.plugins.module_utils.swarm_item import (
     ABSENT,
     CHECKING,
@@ -71,7 +71,7 @@ class Landing:
     def _target(self, etag: str) -> Path:
         """Where a file grows: what a killed run has left of it, if there is some."""
         blobs = self._agent.cache.blobs
-        return partial_file(blobs, etag) or new_partial_file(blobs, etag)
+        return file_to_fill(blobs, etag)
 
     def give_up(self, item: Item) -> None:
         self._agent.units.drop(item)

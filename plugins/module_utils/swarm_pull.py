@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ansible_collections.preheat.fleet.plugins.module_utils import swarm_control, swarm_https
-from ansible_collections.preheat.fleet.plugins.module_utils.hf_fetch import held_ranges
+from ansible_collections.preheat.fleet.plugins.module_utils.hf_partial import held_ranges
 from ansible_collections.preheat.fleet.plugins.module_utils.swarm_torrent import FilePass
 
 PULLS = 2  # files at the same time

@@ -13,10 +13,9 @@ from ansible_collections.preheat.fleet.plugins.module_utils.hf_fetch import (
     STALL_SECONDS,
     Cancelled,
     Fetcher,
-    new_partial_file,
-    partial_file,
 )
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_hub import HubClient
+from ansible_collections.preheat.fleet.plugins.module_utils.hf_partial import file_to_fill
 from ansible_collections.preheat.fleet.plugins.module_utils.swarm_item import FETCHING, LEECHING, WAITING
 
 AHEAD = 3  # files that are queued behind the one that is being finished
@@ -100,7 +99,7 @@ class Source:
                 raise Cancelled
         item.state = FETCHING
         blobs, etag = agent.cache.blobs, item.file.etag
-        item.target = partial_file(blobs, etag) or new_partial_file(blobs, etag)
+        item.target = file_to_fill(blobs, etag)
         follow = agent.units.follow(item) if is_last else None
         return item, self._fetcher.begin(item.file, str(item.target), pieces=not agent.alone, follow=follow)
 

@@ -232,20 +232,19 @@ error:
 import os
 import traceback
 
-from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.preheat.fleet.plugins.module_utils import (
     bench_command,
     bench_run,
-    docker_client,
     docker_failure,
+    docker_module,
 )
 
 ARGUMENTS = {
     "container": {"type": "str", "required": True},
     "container_port": {"type": "int", "default": 30000},
-    "docker_host": {"type": "str", "default": "unix:///var/run/docker.sock"},
-    "docker_timeout_seconds": {"type": "int", "default": 120},
+    **docker_module.ENGINE_ARGUMENTS,
     # The path of a tokenizer is no secret, whatever its name looks like.
     "tokenizer_path": {"type": "str", "no_log": False},
     "backend": {"type": "str", "choices": ["sglang", "sglang-oai", "sglang-oai-chat"], "default": "sglang"},
@@ -279,15 +278,15 @@ def measure(module):
     command = bench_command.benchmark_command(module.params, tokenizer_path, path)
     if module.check_mode:
         module.exit_json(changed=False, skipped=True, command=command)
-    docker_host = module.params["docker_host"]
-    try:
-        client = docker_client.DockerClient(docker_host, module.params["docker_timeout_seconds"])
+
+    def work(client):
         container = bench_run.ServerContainer(client, module.params["container"])
-        result = bench_run.run(container, module.params, path)
+        return bench_run.run(container, module.params, path)
+
+    try:
+        result = docker_module.through_engine(module, work)
     except docker_failure.LaunchError as failure:
         fail(module, unreachable(failure), command)
-    except docker_client.ENGINE_ERRORS as failure:
-        fail(module, unreachable(docker_failure.engine_unreachable(docker_host, failure)), command)
     except bench_run.BenchmarkError as failure:
         fail(module, failure.error, command)
     module.exit_json(changed=False, **result)
@@ -324,8 +323,6 @@ def main():
         required_one_of=[("concurrency", "request_rate")],
         supports_check_mode=True,
     )
-    if docker_client.DOCKER_IMPORT_ERROR:
-        module.fail_json(msg=missing_required_lib("docker >= 7.1"), exception=docker_client.DOCKER_IMPORT_ERROR)
     if wrong := invalid(module.params):
         module.fail_json(msg=wrong)
     try:

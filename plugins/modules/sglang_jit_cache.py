@@ -129,15 +129,10 @@ files_kept:
 import os
 import time
 
-from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.preheat.fleet.plugins.module_utils import sglang_jit_archive, sglang_jit_cache
-from ansible_collections.preheat.fleet.plugins.module_utils.docker_client import (
-    DOCKER_IMPORT_ERROR,
-    ENGINE_ERRORS,
-    DockerClient,
-)
-from ansible_collections.preheat.fleet.plugins.module_utils.docker_failure import LaunchError, engine_unreachable
+from ansible_collections.preheat.fleet.plugins.module_utils import docker_module, sglang_jit_archive, sglang_jit_cache
+from ansible_collections.preheat.fleet.plugins.module_utils.docker_failure import LaunchError
 
 
 def argument_spec():
@@ -149,8 +144,7 @@ def argument_spec():
         "archive": {"type": "path"},
         "sha256": {"type": "str"},
         "settle_seconds": {"type": "int", "default": 60},
-        "docker_host": {"type": "str", "default": "unix:///var/run/docker.sock"},
-        "docker_timeout_seconds": {"type": "int", "default": 120},
+        **docker_module.ENGINE_ARGUMENTS,
     }
 
 
@@ -191,18 +185,10 @@ def main():
     try:
         if params["state"] != "query":
             module.exit_json(**move(params, module.check_mode))
-        if DOCKER_IMPORT_ERROR:
-            module.fail_json(
-                msg=missing_required_lib("docker >= 7.1", reason="to ask the engine for its images"),
-                exception=DOCKER_IMPORT_ERROR,
-            )
-        client = DockerClient(params["docker_host"], params["docker_timeout_seconds"])
-        module.exit_json(**query(params, client.image_ids()))
+        image_ids = docker_module.through_engine(module, lambda client: client.image_ids())
+        module.exit_json(**query(params, image_ids))
     except LaunchError as error:
         module.fail_json(msg=f"{error.message}. {error.remedy}")
-    except ENGINE_ERRORS as error:
-        failure = engine_unreachable(params["docker_host"], error)
-        module.fail_json(msg=f"{failure.message}. {failure.remedy}")
     except (sglang_jit_archive.ArchiveError, OSError) as error:
         module.fail_json(msg=str(error))
 

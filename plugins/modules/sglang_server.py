@@ -402,16 +402,11 @@ seconds:
 import os
 import time
 
-from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.preheat.fleet.plugins.module_utils import local_facts
-from ansible_collections.preheat.fleet.plugins.module_utils.docker_client import (
-    DOCKER_IMPORT_ERROR,
-    ENGINE_ERRORS,
-    DockerClient,
-    parse_size,
-)
-from ansible_collections.preheat.fleet.plugins.module_utils.docker_failure import LaunchError, engine_unreachable
+from ansible_collections.preheat.fleet.plugins.module_utils import docker_module, local_facts
+from ansible_collections.preheat.fleet.plugins.module_utils.docker_client import parse_size
+from ansible_collections.preheat.fleet.plugins.module_utils.docker_failure import LaunchError
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_cache import default_cache_dir
 from ansible_collections.preheat.fleet.plugins.module_utils.sglang_intent import expand
 from ansible_collections.preheat.fleet.plugins.module_utils.sglang_log import secret_values
@@ -458,9 +453,8 @@ def argument_spec():
         "keep_failed": {"type": "bool", "default": False},
         "log_tail_lines": {"type": "int", "default": 60},
         "return_log": {"type": "bool", "default": False},
-        "docker_host": {"type": "str", "default": "unix:///var/run/docker.sock"},
-        "docker_timeout_seconds": {"type": "int", "default": 120},
         "facts_file": {"type": "path"},
+        **docker_module.ENGINE_ARGUMENTS,
     }
 
 
@@ -493,18 +487,20 @@ def prepared(params):
 def run(module, launch_start):
     """The result of the module; a failure is a result with an error."""
     server = None
-    try:
+
+    def work(client):
+        nonlocal server
         params = dict(module.params)
-        client = DockerClient(params["docker_host"], params["docker_timeout_seconds"])
         if params["state"] == "absent":
             return remove_servers(client, params, module.check_mode)
         server = Server(client, prepared(params), launch_start, module.check_mode, module.warn)
         server.ensure()
         return server.report
+
+    try:
+        return docker_module.through_engine(module, work)
     except LaunchError as error:
         failure = error
-    except ENGINE_ERRORS as error:
-        failure = engine_unreachable(module.params["docker_host"], error)
     report = server.report if server else {}
     phase = failure.phase or ("container_create" if module.params["state"] == "started" else "teardown")
     report["error"] = {
@@ -542,11 +538,6 @@ def main():
         supports_check_mode=True,
     )
     invocation = mask_only_secrets(module)
-    if DOCKER_IMPORT_ERROR:
-        module.fail_json(
-            msg=missing_required_lib("docker >= 7.1", reason="to talk to the Docker engine"),
-            exception=DOCKER_IMPORT_ERROR,
-        )
     result = dict(run(module, launch_start), invocation=invocation)
     note_launch(module, result, launch_start)
     if "error" in result:

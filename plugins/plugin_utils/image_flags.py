@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.preheat.fleet.plugins.plugin_utils import records
+from ansible_collections.preheat.fleet.plugins.plugin_utils import durable_files
 
 # An answer of sglang_flag_info, as a variable of the host that was asked.
 ANSWER = "_sglang_server_flags"
@@ -36,7 +36,8 @@ def keep(image_id: str, flags: list[dict[str, Any]]) -> None:
     """A folder that cannot be written is no reason to fail: the image is asked again then."""
     with contextlib.suppress(OSError):
         folder().mkdir(parents=True, exist_ok=True)
-        records.write_whole(folder() / f"{_name(image_id)}.json", json.dumps({"image_id": image_id, "flags": flags}))
+        known = json.dumps({"image_id": image_id, "flags": flags})
+        durable_files.write_whole(folder() / f"{_name(image_id)}.json", known)
 
 
 def _name(image_id: str) -> str:

@@ -15,6 +15,8 @@ from typing import Any
 
 from ansible.errors import AnsibleError
 
+from ansible_collections.preheat.fleet.plugins.plugin_utils import durable_files
+
 SCHEMA_VERSION = 1
 STATUSES = ("complete", "failed", "pruned", "infeasible")
 PHASES = (
@@ -182,23 +184,23 @@ def write_trial(
     if problems := problems_of(strict):
         raise RecordError(f"the record of trial {record.get('number')} cannot be written: {'; '.join(problems)}.")
     folder = trial_dir(sweep_dir, record["number"])
-    _make_durable_folder(folder)
+    durable_files.make_folder(folder)
     for name, content in (files or {}).items():
         if name != os.path.basename(name) or name in ("", ".", "..", RECORD_FILE, POINT_FILE):
             raise RecordError(
                 f"{name!r} cannot lie beside the record of trial {record['number']}: give a plain file name."
             )
-        write_durably(folder / name, content)
+        durable_files.write_durably(folder / name, content)
     path = folder / RECORD_FILE
-    write_durably(path, json.dumps(strict, indent=1, allow_nan=False) + "\n")
+    durable_files.write_durably(path, json.dumps(strict, indent=1, allow_nan=False) + "\n")
     return path
 
 
 def write_point(sweep_dir: str | os.PathLike[str], point: Mapping[str, Any]) -> None:
     """Pin a point to its number, durably, before anything is done for it; a rerun gives it no other."""
     folder = trial_dir(sweep_dir, point["number"])
-    _make_durable_folder(folder)
-    write_durably(point_file(sweep_dir, point["number"]), json.dumps(point) + "\n")
+    durable_files.make_folder(folder)
+    durable_files.write_durably(point_file(sweep_dir, point["number"]), json.dumps(point) + "\n")
 
 
 def point_file(sweep_dir: str | os.PathLike[str], number: int) -> Path:
@@ -210,7 +212,7 @@ def withdraw_trial(sweep_dir: str | os.PathLike[str], number: int, attempt: int)
     """Put a record aside under the attempt's name: the trial has no result any more and will run again."""
     folder = trial_dir(sweep_dir, number)
     os.replace(folder / RECORD_FILE, folder / f"trial-attempt-{attempt}.json")
-    _sync_folder(folder)
+    durable_files.sync_folder(folder)
 
 
 def load_points(sweep_dir: str | os.PathLike[str]) -> list[dict[str, Any]]:
@@ -243,43 +245,3 @@ def load_trials(sweep_dir: str | os.PathLike[str]) -> list[dict[str, Any]]:
             + "\nRestore them, or move their folders away to have these trials run again."
         )
     return sorted(loaded, key=lambda record: record["number"])
-
-
-def write_durably(path: Path, content: str | bytes) -> None:
-    """Replace C(path) in one step that survives a power cut: temporary file, fsync, rename, fsync of the folder."""
-    write_whole(path, content, durably=True)
-    _sync_folder(path.parent)
-
-
-def write_whole(path: Path, content: str | bytes, durably: bool = False) -> None:
-    """Replace C(path) in one step, so that no reader sees a part of it; a power cut may take it back, or empty it."""
-    data = content.encode("utf-8", errors="replace") if isinstance(content, str) else content
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            if durably:
-                os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _make_durable_folder(folder: Path) -> None:
-    """Create a folder and the missing ones above it; each new name is synced in its parent."""
-    missing = []
-    while not folder.exists():
-        missing.append(folder)
-        folder = folder.parent
-    for path in reversed(missing):
-        path.mkdir(exist_ok=True)
-        _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from ansible_collections.preheat.fleet.plugins.plugin_utils import records, report_pages
+from ansible_collections.preheat.fleet.plugins.plugin_utils import durable_files, records, report_pages
 
 BEST_FILE = "best.yml"
 
@@ -43,7 +43,7 @@ def write_changed(folder: Path, files: Mapping[str, str], check_mode: bool = Fal
     """Write what is not there yet as it is; returns the names of the files that changed."""
     changed = [name for name, text in files.items() if _read(folder / name) != text]
     for name in [] if check_mode else changed:
-        records.write_durably(folder / name, files[name])
+        durable_files.write_durably(folder / name, files[name])
     return changed
 
 

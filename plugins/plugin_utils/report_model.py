@@ -20,6 +20,7 @@ from ansible_collections.preheat.fleet.plugins.plugin_utils import (
     report_savings,
     scoring,
     sweep_statistics,
+    trial_ranking,
 )
 from ansible_collections.preheat.fleet.plugins.plugin_utils.sweep_objective import check_objective, check_slo
 
@@ -38,7 +39,7 @@ def build(
     """
     trials = rescored(plan, found)
     objective = objective_of(plan, trials)
-    ranking = scoring.rank(trials, scoring.direction_of(objective)) if objective else []
+    ranking = trial_ranking.rank(trials, scoring.direction_of(objective)) if objective else []
     maximise = not objective or objective["direction"] == "maximize"
     statistics = sweep_statistics.assess(trials, ranking, maximise)
     for item in ranking:
@@ -58,7 +59,7 @@ def build(
         "best": best_of(plan, ranking, trials, objective),
         "ranking": [{key: item[key] for key in ("rank", "number", "value", "score", "tied_with")} for item in ranking],
         "picture": report_picture.picture(plan, trials, objective, ranking),
-        "pareto_trials": scoring.pareto(trials) if objective and objective["also"] else [],
+        "pareto_trials": trial_ranking.pareto(trials) if objective and objective["also"] else [],
         "statistics": statistics,
         "effects": report_effects.parameter_effects(trials),
         "phases": phase_seconds(trials),

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The preheat maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a trial is worth: its objective, its SLO verdicts and its place among the others.
+"""What a trial is worth: its objective and its SLO verdicts.
 
 Everything here fails closed: what is missing, not a number or not complete can lose a trial the win, never give it.
 """
@@ -245,59 +245,11 @@ def violation(record: Mapping[str, Any], slo: Mapping[str, Any] | None) -> float
     return sum(least.values())
 
 
-def pareto(records: Iterable[Mapping[str, Any]]) -> list[int]:
-    """The numbers of the eligible trials that no other is at least as good as in every objective and better in one."""
-    found = [(record["number"], _gains(record)) for record in records if record.get("eligible") is True]
-    return [
-        number
-        for number, gains in found
-        if not any(other != gains and all(o >= g for o, g in zip(other, gains, strict=True)) for _n, other in found)
-    ]
-
-
 def values_of(record: Mapping[str, Any]) -> list[float | None]:
     """The trial's value in each objective, with the penalties of soft SLOs where there is one objective only."""
     objective = record["objective"]
     also = objective.get("also") or []
     return [objective["value"], *(one["value"] for one in also)] if also else [score_of(record)]
-
-
-def _gains(record: Mapping[str, Any]) -> list[float]:
-    """The values of all objectives, signed so that more is better."""
-    objective = record["objective"]
-    every = [objective, *(objective.get("also") or [])]
-    return [one["value"] * (1 if one["direction"] == "maximize" else -1) for one in every]
-
-
-def rank(records: Iterable[Mapping[str, Any]], direction: str) -> list[dict[str, Any]]:
-    """The eligible trials, best score first: C({rank, number, value, score, tied_with, record}).
-
-    Equal scores go by the lower trial number, and C(tied_with) names the trials of the same score. Control trials
-    measure hosts; they are not ranked.
-    """
-    sign = -1 if direction == "maximize" else 1
-    scored = [(score_of(record), record) for record in records if record.get("eligible") is True]
-    eligible = [
-        (score, record)
-        for score, record in scored
-        if score is not None and _value(record) is not None and record.get("kind") != "control"
-    ]
-    eligible.sort(key=lambda item: (sign * item[0], item[1]["number"]))
-    return [
-        {
-            "rank": place,
-            "number": record["number"],
-            "value": _value(record),
-            "score": score,
-            "tied_with": [other["number"] for same, other in eligible if same == score and other is not record],
-            "record": record,
-        }
-        for place, (score, record) in enumerate(eligible, start=1)
-    ]
-
-
-def _value(record: Mapping[str, Any]) -> float | None:
-    return number((record.get("objective") or {}).get("value"))
 
 
 def score_of(record: Mapping[str, Any]) -> float | None:

@@ -12,7 +12,7 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.preheat.fleet.plugins.plugin_utils import records, study_journal, study_sharing
+from ansible_collections.preheat.fleet.plugins.plugin_utils import records, study_sharing, study_trials
 from ansible_collections.preheat.fleet.plugins.plugin_utils.study_store import Store
 
 with contextlib.suppress(ImportError):  # named by sweep_plan before anything starts
@@ -49,10 +49,10 @@ def _give_back(study: optuna.Study, number: int, plan: dict[str, Any], folder: P
     latest = study_sharing.latest_attempts(study)[point["number"]].user_attrs["attempt"]
     if record is None and (latest > attempt or (attempt < most_attempts and point.get("kind") != "control")):
         if latest == attempt:  # else its slot died as it gave the point back
-            study.add_trial(study_journal.trial_of(point, plan, attempt=attempt + 1))
+            study.add_trial(study_trials.trial_of(point, plan, attempt=attempt + 1))
         study.tell(trial.number, state=TrialState.FAIL)
         return
     if record is None:
-        record = study_journal.given_up_record(plan, point, attempt)
+        record = study_trials.given_up_record(plan, point, attempt)
         records.write_trial(folder, record)
-    study_journal.tell(study, plan, trial, record)
+    study_trials.tell(study, plan, trial, record)

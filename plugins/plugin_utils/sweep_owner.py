@@ -15,7 +15,7 @@ from typing import Any
 
 from ansible.errors import AnsibleError
 
-from ansible_collections.preheat.fleet.plugins.plugin_utils import records
+from ansible_collections.preheat.fleet.plugins.plugin_utils import durable_files
 
 OWNER_FILE = "owner.json"
 OWNED_REMEDY = "Wait for it, or choose another sweep_name."
@@ -66,7 +66,7 @@ def own(folder: Path, storage: str | None = None) -> None:
         if other := other_owner(folder, storage):
             raise StudyError(f"sweep_name = {folder.name!r}: {other} {OWNED_REMEDY}")
         owner = {"storage": storage} if storage else _owner(os.getppid())
-        records.write_durably(folder / OWNER_FILE, json.dumps(owner) + "\n")
+        durable_files.write_durably(folder / OWNER_FILE, json.dumps(owner) + "\n")
 
 
 def other_owner(folder: Path, storage: str | None = None) -> str | None:

@@ -23,7 +23,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.preheat.fleet.plugins.plugin_utils import records, scoring, study_journal, study_sharing
+from ansible_collections.preheat.fleet.plugins.plugin_utils import (
+    durable_files,
+    records,
+    scoring,
+    study_asking,
+    study_sharing,
+)
 from ansible_collections.preheat.fleet.plugins.plugin_utils.study_hosts import StudyHosts, host_of
 from ansible_collections.preheat.fleet.plugins.plugin_utils.sweep_owner import FileLock
 
@@ -95,8 +101,8 @@ class SweepStatus:
             if line_seconds is not None and now - status["announced"] >= line_seconds:
                 status["announced"] = now
                 said = line(status, now)
-            records.write_whole(self._folder / JSON_FILE, json.dumps(status) + "\n")
-            records.write_whole(self._folder / TEXT_FILE, text(status))
+            durable_files.write_whole(self._folder / JSON_FILE, json.dumps(status) + "\n")
+            durable_files.write_whole(self._folder / TEXT_FILE, text(status))
         return said
 
     def _load(self) -> dict[str, Any] | None:
@@ -144,7 +150,7 @@ def facts(study: optuna.Study, plan: Mapping[str, Any], now: float) -> dict[str,
         and trial.user_attrs.get("slot") not in left
     ]
     stopped = study.user_attrs.get("stopped") or study.user_attrs.get("exhausted")
-    waiting = 0 if stopped else len(trials) - len(results) - len(begun) + study_journal.to_ask(plan, study)
+    waiting = 0 if stopped else len(trials) - len(results) - len(begun) + study_asking.to_ask(plan, study)
     counts = Counter(result["status"] for result in results)
     launched = [result["wall_seconds"] for result in results if result["wall_seconds"] > 0]
     trial_seconds = statistics.median(launched) if launched else None
@@ -167,7 +173,7 @@ def facts(study: optuna.Study, plan: Mapping[str, Any], now: float) -> dict[str,
 
 
 def _best(trials: Iterable[FrozenTrial], direction: str) -> dict[str, Any] | None:
-    """As ``scoring.rank`` has it, by what the study kept of the records."""
+    """As ``trial_ranking.rank`` has it, by what the study kept of the records."""
     sign = -1 if direction == "maximize" else 1
     found = []
     for trial in trials:

@@ -9,7 +9,6 @@ Modules are reached through a function that the caller gives; of connections not
 from __future__ import annotations
 
 import itertools
-import re
 import time
 import traceback
 from collections.abc import Callable
@@ -17,23 +16,13 @@ from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure
 
-from ansible_collections.preheat.fleet.plugins.plugin_utils import records, scoring, trial_benchmark
+from ansible_collections.preheat.fleet.plugins.plugin_utils import records, scoring, trial_benchmark, trial_launch
 from ansible_collections.preheat.fleet.plugins.plugin_utils.sweep_owner import LeaseLost
 from ansible_collections.preheat.fleet.plugins.plugin_utils.trial_benchmark import TrialFailed
+from ansible_collections.preheat.fleet.plugins.plugin_utils.trial_launch import Call, Enter, Say
 
-Call = Callable[[str, dict[str, Any]], dict[str, Any]]
-Say = Callable[[str], None]
-Enter = Callable[[str, "str | None"], object]
-
-
-# A launch is waited for in slices, so that every phase is said when it begins.
-LAUNCH_SLICE_SECONDS = 10
-# A launch of which the host has not said yet how far it is; in the record, what its calls took beside its phases.
-LAUNCHING = "launching"
 # SGLang takes long to end by itself, and there is nothing left to lose.
 STOP_SECONDS = 1
-# Phases that only the call which launches can see.
-_BEFORE_THE_ENGINE = ("image_pull", "weights_preload", "container_create")
 
 
 class EngineLost(Exception):
@@ -81,7 +70,6 @@ class Trial:
         self.recorded = False
         self.left_behind: str | None = None
         member = slot["members"][0]
-        self.weight_cache = weight_cache_name(plan["name"], slot["name"]) if settings.get("weight_cache") else None
         self.member = {"host": member["host"], "gpus": member["gpus"][: claim["gpus"]]}
         self.record = records.new_record(
             sweep=plan["name"],
@@ -163,79 +151,27 @@ class Trial:
         self._phases[-1]["bytes"] = result.get("bytes_read") or 0
 
     def _launch(self) -> dict[str, Any]:
-        self._say(LAUNCHING)
-        self._enter(LAUNCHING, None)
-        args = {
-            "state": "started",
-            "name": container_name(self.plan["name"], self.slot["name"], self.claim["number"]),
-            "image": self.plan["image"],
-            "repo_id": self.plan["model"]["repo_id"],
-            "revision": self.plan["commit"],
-            "cache_dir": self.settings["cache_dir"],
-            "jit_cache_dir": self.settings["jit_cache_dir"],
-            "weight_cache": self.weight_cache,
-            "parameters": self.claim["server_parameters"],
-            "environment": self.plan["environment"],
-            "gpus": [gpu["uuid"] for gpu in self.member["gpus"]],
-            "gpu_access": self.settings["gpu_access"] if self.member["gpus"] else "none",
-            "labels": {**slot_labels(self.plan["name"], self.slot["name"]), "preheat.trial": str(self.claim["number"])},
-            "docker_host": self.settings["docker_host"],
-            "facts_file": self.settings.get("facts_file"),
-            "ready_timeout_seconds": self.settings["ready_timeout_seconds"],
-        }
+        gpus = self.member["gpus"]
+        args = trial_launch.arguments(self.plan, self.claim, self.slot["name"], gpus, self.settings)
         self._confirm()
-        result, launched, cache = self._start_and_watch(args)
-        self.record["cache"].update({key: cache[key] for key in self.record["cache"] if key in cache})
-        if self.record["cache"]["hub_bytes"]:
-            self.record["cache"]["weights_rung"] = "hub"
+        launched = trial_launch.launch(args, self._call, self._say, self._enter, self._clock)
+        self._phases += launched.phases_since(self._start)
+        if launched.phases:
+            self.record["host_clock_offset_seconds"] = round(launched.offset_seconds(), 3)
+        cache = self.record["cache"]
+        cache.update({key: launched.cache[key] for key in cache if key in launched.cache})
+        if cache["hub_bytes"]:
+            cache["weights_rung"] = "hub"
+        result, phases = launched.result, launched.phases
         self.record["command"] = result.get("command") or []
         container = result.get("container") or {}
         self.record["image"]["digest"] = container.get("image_digest")
         found = {"docker": result.get("docker_version"), "sglang": result.get("engine_version")}
         self.record["versions"].update({name: version for name, version in found.items() if version})
-        self._check("sglang_server", result, phase=launched[-1]["name"] if launched else "container_create")
-        spans = ", ".join(f"{phase['name']} {phase['seconds']:.1f}" for phase in launched)
-        self._say(f"ready in {sum(phase['seconds'] for phase in launched):.1f} s ({spans})")
+        self._check("sglang_server", result, phase=phases[-1]["name"] if phases else "container_create")
+        spans = ", ".join(f"{phase['name']} {phase['seconds']:.1f}" for phase in phases)
+        self._say(f"ready in {sum(phase['seconds'] for phase in phases):.1f} s ({spans})")
         return result
-
-    def _start_and_watch(self, args: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any]]:
-        """The last answer of the launch, its phases (on the host's clock) and what it found warm."""
-        before: list[dict[str, Any]] = []  # up to the container's start: only the first call saw these
-        cache: dict[str, Any] = {}
-        said = ""
-        called = self._clock()
-        while True:
-            result = self._call("sglang_server", {**args, "wait_seconds": LAUNCH_SLICE_SECONDS})
-            phases = result.get("phases") or []
-            # The first call says what it found warm, the last what was read and compiled.
-            cache |= result.get("cache") or {}
-            if not before:
-                before = [phase for phase in phases if phase["name"] in _BEFORE_THE_ENGINE]
-            launched = before + [phase for phase in phases if phase["name"] not in _BEFORE_THE_ENGINE]
-            if result.get("failed") or result.get("ready"):
-                self._take_launch(launched, called, self._clock())
-                return result, launched, cache
-            if launched and launched[-1]["name"] != said:
-                said = launched[-1]["name"]
-                self._say(said)
-                self._enter(said, None)
-
-    def _take_launch(self, phases: list[dict[str, Any]], called: float, returned: float) -> None:
-        """Host clock to trial clock: the launch lies within its calls, or else (clocks differ) is centred in them.
-
-        What the calls took before and after it, the connection and the start of Python, is the phase C(launching).
-        """
-        first = last = returned
-        if phases:
-            first, last = phases[0]["start"], phases[-1]["start"] + phases[-1]["seconds"]
-            within = called <= first and last <= returned
-            offset = 0.0 if within else ((first + last) - (called + returned)) / 2
-            self.record["host_clock_offset_seconds"] = round(offset, 3)
-            self._phases += [{**phase, "start": phase["start"] - offset - self._start} for phase in phases]
-            first, last = first - offset, last - offset
-        for start, end in ((called, first), (last, returned)):
-            if end > start:
-                self._phases.append({"name": LAUNCHING, "start": start - self._start, "seconds": end - start})
 
     def _benchmarks(self, server: dict[str, Any]) -> trial_benchmark.Benchmarks:
         named = {"container": server["container"]["name"], "docker_host": self.settings["docker_host"]}
@@ -260,7 +196,7 @@ class Trial:
     def _stop(self) -> None:
         args = {
             "state": "absent",
-            "match_labels": slot_labels(self.plan["name"], self.slot["name"]),
+            "match_labels": trial_launch.slot_labels(self.plan["name"], self.slot["name"]),
             "return_log": True,
             "stop_timeout_seconds": STOP_SECONDS,
             "docker_host": self.settings["docker_host"],
@@ -317,20 +253,6 @@ def _unforeseen(exc: Exception) -> dict[str, Any]:
     remedy = "This is a defect of preheat: report it with the log_tail of the trial's record."
     return {"class": "unforeseen", "message": message, "remedy": remedy, "phase": None, "exit_code": None,
             "log_tail": shown[-4000:]}  # fmt: skip
-
-
-def slot_labels(sweep: str, slot: str) -> dict[str, str]:
-    """What marks the containers of a slot, so that a later claim finds what a dead run left."""
-    return {"preheat.sweep": sweep, "preheat.slot": slot}
-
-
-def weight_cache_name(sweep: str, slot: str) -> str:
-    """The container that keeps weights for a slot from trial to trial, so without the slot's labels."""
-    return re.sub(r"[^A-Za-z0-9_.-]", "-", f"preheat-{sweep}-{slot}-weights")
-
-
-def container_name(sweep: str, slot: str, number: int) -> str:
-    return re.sub(r"[^A-Za-z0-9_.-]", "-", f"preheat-{sweep}-{slot}-{number:04d}")
 
 
 def verdict(record: dict[str, Any]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import sys
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.preheat.fleet.plugins.module_utils import hf_errors
-from ansible_collections.preheat.fleet.plugins.module_utils.hf_fetch import Fetcher, cut, held_ranges
+from ansible_collections.preheat.fleet.plugins.module_utils.hf_fetch import Fetcher
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_hub import HubClient, HubError
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "lab" / "hub"))
@@ -102,54 +101,6 @@ def test_what_stays_is_said_plainly(hub, fetch, fault, reason):
 # what a killed run has left
 
 STEP = 1 << 20
-
-
-@pytest.mark.parametrize(
-    ("held", "parts"),
-    [
-        ([], [(0, 4, False), (4, 8, False), (8, 10, False)]),
-        ([(0, 10)], [(0, 10, True)]),
-        ([(0, 3), (6, 9)], [(0, 3, True), (3, 4, False), (4, 6, False), (6, 9, True), (9, 10, False)]),
-    ],
-)
-def test_what_is_held_is_cut_out(held, parts):
-    assert cut(10, 4, held) == parts
-
-
-def test_nothing_to_cut():
-    assert cut(0, 4, []) == []
-
-
-def written(path, *ranges) -> int:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
-    for start, end in ranges:
-        os.pwrite(descriptor, b"x" * (end - start), start)
-    return descriptor
-
-
-BLOCK = os.stat(__file__).st_blksize
-
-
-@pytest.mark.parametrize(
-    ("ranges", "held"),
-    [
-        ([], []),
-        ([(0, STEP)], [(0, STEP)]),
-        ([(0, 1000)], [(0, 1000)]),  # the end of a file is exact
-        ([(2 * STEP, 3 * STEP)], [(2 * STEP, 3 * STEP)]),
-        # before a hole, the last block may have been written in part
-        ([(0, STEP), (2 * STEP, 3 * STEP)], [(0, STEP - BLOCK), (2 * STEP, 3 * STEP)]),
-        ([(0, 10), (2 * STEP, 3 * STEP)], [(2 * STEP, 3 * STEP)]),
-        ([(0, 5 * STEP)], []),  # larger than the file should be
-    ],
-)
-def test_what_was_written(tmp_path, ranges, held):
-    descriptor = os.open(tmp_path / "x", os.O_RDWR | os.O_CREAT)
-    for start, end in ranges:
-        os.pwrite(descriptor, b"x" * (end - start), start)
-    found = held_ranges(descriptor, 4 * STEP)
-    os.close(descriptor)
-    assert found == held
 
 
 def test_what_was_written_is_not_fetched_again(hub, fetch, tmp_path):

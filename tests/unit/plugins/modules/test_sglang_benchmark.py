@@ -7,7 +7,12 @@ import yaml
 from ansible.module_utils import basic
 from core_compat import patch_module_args
 
-from ansible_collections.preheat.fleet.plugins.module_utils import bench_run, docker_client, docker_failure
+from ansible_collections.preheat.fleet.plugins.module_utils import (
+    bench_run,
+    docker_client,
+    docker_failure,
+    docker_module,
+)
 from ansible_collections.preheat.fleet.plugins.modules import sglang_benchmark
 
 ARGS = {"container": "server", "input_tokens": 64, "output_tokens": 16, "num_prompts": 8, "concurrency": 4}
@@ -23,7 +28,7 @@ def run(monkeypatch, capsys):
                 raise outcome
             return dict(outcome or {}, command=["timeout"], path=path)
 
-        monkeypatch.setattr(docker_client, "DockerClient", lambda host, timeout: None)
+        monkeypatch.setattr(docker_module, "DockerClient", lambda host, timeout: None)
         monkeypatch.setattr(bench_run, "ServerContainer", lambda client, name: name)
         monkeypatch.setattr(bench_run, "run", benchmark)
         with patch_module_args(args | {"_ansible_check_mode": check_mode}), pytest.raises(SystemExit) as ended:
@@ -75,7 +80,7 @@ def test_what_nobody_expected_is_a_message_with_its_traceback(run):
 
 
 def test_a_missing_library_is_named(run, monkeypatch):
-    monkeypatch.setattr(docker_client, "DOCKER_IMPORT_ERROR", "Traceback")
+    monkeypatch.setattr(docker_module, "DOCKER_IMPORT_ERROR", "Traceback")
     assert "docker >= 7.1" in run(ARGS)["msg"]
 
 

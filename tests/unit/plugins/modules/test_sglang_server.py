@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from ansible_collections.preheat.fleet.plugins.doc_fragments.docker import ModuleDocFragment
+from ansible_collections.preheat.fleet.plugins.module_utils import docker_module
 from ansible_collections.preheat.fleet.plugins.module_utils.docker_failure import LaunchError
 from ansible_collections.preheat.fleet.plugins.modules import sglang_server
 
@@ -61,7 +62,7 @@ def test_a_failure_is_a_result(monkeypatch, state, failure, phase):
     def fail(*unused):
         raise failure
 
-    monkeypatch.setattr(sglang_server, "DockerClient", fail)
+    monkeypatch.setattr(docker_module, "DockerClient", fail)
     error = sglang_server.run(FakeModule(state=state), 0.0)["error"]
     assert error == {
         "class": failure.error_class,

@@ -9,7 +9,7 @@ import synthetic_trials as synthetic
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.preheat.fleet.plugins.plugin_utils import records
+from ansible_collections.preheat.fleet.plugins.plugin_utils import durable_files, records
 
 
 def test_a_record_comes_back_as_it_was_written(tmp_path):
@@ -47,8 +47,13 @@ def test_what_json_does_not_have_is_written_as_null(tmp_path, value):
 
 def test_the_files_are_there_before_the_record(tmp_path, monkeypatch):
     written = []
-    durably = records.write_durably
-    monkeypatch.setattr(records, "write_durably", lambda path, text: (written.append(path.name), durably(path, text)))
+    durably = durable_files.write_durably
+
+    def write(path, text):
+        written.append(path.name)
+        durably(path, text)
+
+    monkeypatch.setattr(durable_files, "write_durably", write)
     records.write_trial(tmp_path, synthetic.trial(0), {"server.log": "a", "bench.jsonl": "b"})
     assert written == ["server.log", "bench.jsonl", "trial.json"]
 
@@ -67,18 +72,9 @@ def test_a_write_that_fails_leaves_the_earlier_record(tmp_path, monkeypatch):
     assert records.load_trials(tmp_path) == [record]
 
 
-def test_content_is_synced_before_its_name_and_the_name_after_it(tmp_path, monkeypatch):
-    calls = []
-    fsync, replace = os.fsync, os.replace
-    monkeypatch.setattr(os, "fsync", lambda fd: (calls.append(os.readlink(f"/proc/self/fd/{fd}")), fsync(fd)))
-    monkeypatch.setattr(os, "replace", lambda old, new: (calls.append("rename"), replace(old, new)))
-    records.write_durably(tmp_path / "a", "text")
-    assert calls == [str(tmp_path / f".a.{os.getpid()}.tmp"), "rename", str(tmp_path)]
-
-
 def test_new_folders_are_synced_in_their_parents(tmp_path, monkeypatch):
     synced = []
-    monkeypatch.setattr(records, "_sync_folder", synced.append)
+    monkeypatch.setattr(durable_files, "sync_folder", synced.append)
     records.write_trial(tmp_path / "sweep", synthetic.trial(0))
     assert synced[:3] == [tmp_path, tmp_path / "sweep", tmp_path / "sweep" / "trials"]
 

@@ -4,8 +4,6 @@ import math
 
 import pytest
 import synthetic_trials as synthetic
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from ansible_collections.preheat.fleet.plugins.plugin_utils import scoring
 from ansible_collections.preheat.fleet.plugins.plugin_utils.sweep_objective import DIRECTIONS
@@ -117,22 +115,6 @@ def test_a_metric_that_was_not_measured_breaks_a_hard_slo():
     assert not score["eligible"]
 
 
-def test_equal_trials_go_by_number_and_are_called_tied():
-    trials = [synthetic.trial(number, workloads=points(rate)) for number, rate in ((3, 20), (1, 20), (2, 10))]
-    ranked = scoring.rank(trials, "maximize")
-    assert [(item["rank"], item["number"], item["tied_with"]) for item in ranked] == [
-        (1, 1, [3]),
-        (2, 3, [1]),
-        (3, 2, []),
-    ]
-
-
-def test_a_trial_that_says_it_is_eligible_without_a_value_is_not_ranked():
-    record = synthetic.trial(workloads=points(10))
-    record["objective"]["value"] = None
-    assert scoring.rank([record], "maximize") == []
-
-
 def soft(weight=None, most=0.1):
     limit = {"max": most} if weight is None else {"max": most, "weight": weight}
     return {"ttft_p99_seconds": limit}
@@ -180,30 +162,6 @@ def test_a_soft_slo_that_was_not_measured_fails_closed():
 BOTH = TOKENS | {"also": [{"metric": "ttft_p99_seconds"}]}
 
 
-def both(number, rate, ttft, objective=BOTH, **fields):
-    workloads = [synthetic.workload(rate=rate, ttft_p99_seconds=ttft)]
-    return synthetic.trial(number, workloads=workloads, objective=objective, slo={}, **fields)
-
-
-def test_the_best_of_several_objectives_is_on_the_front_and_has_the_largest_product():
-    trials = [both(0, 10, 0.1), both(1, 20, 0.1), both(2, 40, 0.4), both(3, 80, 0.8), both(4, 79, 0.9)]
-    assert scoring.pareto(trials) == [1, 2, 3]
-    ranked = scoring.rank(trials, "maximize")
-    assert ranked[0]["number"] == 1, "20 / 0.1 is more than 40 / 0.4 and 80 / 0.8"
-    assert ranked[0]["value"] == 20
-    heavier = TOKENS | {"weight": 3, "also": BOTH["also"]}
-    trials = [both(n, r, t, heavier) for n, r, t in ((1, 20, 0.1), (2, 40, 0.4), (3, 80, 0.8))]
-    assert scoring.rank(trials, "maximize")[0]["number"] == 3
-
-
-@given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=12), st.integers(1, 5))
-@settings(max_examples=50, deadline=None)
-def test_the_best_is_always_on_the_front(measured, weight):
-    objective = {"metric": "ttft_p99_seconds", "weight": weight, "also": [TOKENS]}
-    trials = [both(number, rate, ttft / 10, objective) for number, (rate, ttft) in enumerate(measured)]
-    assert scoring.rank(trials, "minimize")[0]["number"] in scoring.pareto(trials)
-
-
 def test_all_objectives_are_those_of_one_point_that_can_be_had():
     points = [synthetic.workload(concurrency=1, rate=10, ttft_p99_seconds=0.01),
               synthetic.workload(concurrency=8, rate=100, ttft_p99_seconds=0.2)]  # fmt: skip
@@ -212,7 +170,8 @@ def test_all_objectives_are_those_of_one_point_that_can_be_had():
 
 
 def test_a_missing_further_objective_fails_closed():
-    assert not both(0, 10, None)["eligible"]
+    record = synthetic.trial(workloads=[synthetic.workload(rate=10, ttft_p99_seconds=None)], objective=BOTH, slo={})
+    assert not record["eligible"]
 
 
 def repeats(*rates, failed=0):

@@ -10,7 +10,12 @@ import synthetic_trials as synthetic
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from ansible_collections.preheat.fleet.plugins.plugin_utils import scoring, study_journal, sweep_statistics
+from ansible_collections.preheat.fleet.plugins.plugin_utils import (
+    scoring,
+    study_trials,
+    sweep_statistics,
+    trial_ranking,
+)
 from ansible_collections.preheat.fleet.plugins.plugin_utils.sweep_objective import DIRECTIONS
 
 TOKENS = "output_tokens_per_second"
@@ -51,7 +56,7 @@ def rescored(record, objective, slo=None):
 
 
 def numbers(trials, objective):
-    return [item["number"] for item in scoring.rank(trials, scoring.direction_of(objective))]
+    return [item["number"] for item in trial_ranking.rank(trials, scoring.direction_of(objective))]
 
 
 def same(one, other):
@@ -74,8 +79,8 @@ def test_a_failed_request_never_improves_a_score(workloads, objective, slo, data
     assert spoilt["objective"]["value"] is None
     assert spoilt["objective"]["score"] is None
     assert numbers([spoilt], objective) == []
-    assert scoring.pareto([spoilt]) == []
-    told = study_journal.told_of(spoilt, {"objective": objective, "slo": slo}, taught=True)
+    assert trial_ranking.pareto([spoilt]) == []
+    told = study_trials.told_of(spoilt, {"objective": objective, "slo": slo}, taught=True)
     assert told["values"] is None or told["constraints"]["violation"] > 0
 
 
@@ -95,8 +100,8 @@ def test_the_order_of_trials_never_changes_the_winner(found, objective, slo, dat
     trials = [trial(number, workloads, objective, slo) for number, workloads in enumerate(found)]
     shuffled = data.draw(st.permutations(trials))
     assert numbers(shuffled, objective) == numbers(trials, objective)
-    assert sorted(scoring.pareto(shuffled)) == sorted(scoring.pareto(trials))
-    ranked, again = (scoring.rank(some, scoring.direction_of(objective)) for some in (trials, shuffled))
+    assert sorted(trial_ranking.pareto(shuffled)) == sorted(trial_ranking.pareto(trials))
+    ranked, again = (trial_ranking.rank(some, scoring.direction_of(objective)) for some in (trials, shuffled))
     noise, noise_again = (sweep_statistics.noise_of(some) for some in (trials, shuffled))
     assert sweep_statistics.tie_group(again, noise_again) == sweep_statistics.tie_group(ranked, noise)
 
@@ -108,7 +113,8 @@ def test_the_numbers_of_trials_never_change_what_wins(found, objective, slo, dat
     first = [trial(number, workloads, objective, slo) for number, workloads in enumerate(found)]
     second = [trial(number, workloads, objective, slo) for number, workloads in zip(given_numbers, found, strict=True)]
     scores = [
-        [item["score"] for item in scoring.rank(some, scoring.direction_of(objective))] for some in (first, second)
+        [item["score"] for item in trial_ranking.rank(some, scoring.direction_of(objective))]
+        for some in (first, second)
     ]
     assert scores[0] == scores[1]
 
@@ -126,7 +132,7 @@ def test_identical_configurations_tie(workloads, objective, slo, count):
     """Equal measurements are equal scores, each tied with all the others, and none of them a winner alone."""
     trials = [trial(number, workloads, objective, slo) for number in range(count)]
     assert all(same(one, trials[0]) for one in trials)
-    ranking = scoring.rank(trials, scoring.direction_of(objective))
+    ranking = trial_ranking.rank(trials, scoring.direction_of(objective))
     assume(ranking)
     assert [item["number"] for item in ranking] == list(range(count))
     for item in ranking:

@@ -7,6 +7,7 @@ import os
 import pytest
 
 from ansible_collections.preheat.fleet.plugins.plugin_utils import (
+    durable_files,
     records,
     study,
     study_journal,
@@ -170,7 +171,7 @@ def test_a_slot_that_broke_off_untold_keeps_no_other_waiting(plan, monkeypatch):
 
     broken = study.SweepStudy(plan["sweep_dir"])
     with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
-        patch.setattr(records, "write_durably", full)
+        patch.setattr(durable_files, "write_durably", full)
         broken.claim("h/1")
     assert other.running() == 1, "what could not be claimed is nobody's"
     del worker  # its process ended

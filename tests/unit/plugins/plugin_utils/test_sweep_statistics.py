@@ -10,8 +10,8 @@ import synthetic_trials as synthetic
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.preheat.fleet.plugins.plugin_utils import scoring
 from ansible_collections.preheat.fleet.plugins.plugin_utils import sweep_statistics as stats
+from ansible_collections.preheat.fleet.plugins.plugin_utils import trial_ranking
 
 TOKENS = {"metric": "output_tokens_per_second"}
 
@@ -26,7 +26,7 @@ def trial(number, *rates, kind="search", host="a"):
 
 
 def assess(trials):
-    return stats.assess(trials, scoring.rank(trials, "maximize"), maximise=True)
+    return stats.assess(trials, trial_ranking.rank(trials, "maximize"), maximise=True)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_the_order_of_trials_never_changes_the_winner_nor_the_tie(rates, shuffle
     shuffler.shuffle(shuffled)
     again = assess(shuffled)
     assert again["tie_group"] == found["tie_group"]
-    assert found["tie_group"][0] == scoring.rank(trials, "maximize")[0]["number"]
+    assert found["tie_group"][0] == trial_ranking.rank(trials, "maximize")[0]["number"]
 
 
 @given(st.lists(st.floats(1, 1000), min_size=1, max_size=4), st.integers(2, 4))
@@ -130,7 +130,7 @@ def test_equal_configurations_are_seldom_told_apart():
             {"number": n, "eligible": True, "objective": {"value": 1.0, "score": math.prod(s) ** (1 / 3), "samples": s}}
             for n, s in enumerate(scores)
         ]
-        ranking = scoring.rank(records, "maximize")
+        ranking = trial_ranking.rank(records, "maximize")
         wrong += len(stats.tie_group(ranking, stats.noise_of(records))) == 1
     assert wrong <= 14
 

@@ -10,6 +10,7 @@ import jsonschema
 import pytest
 
 from ansible_collections.preheat.fleet.plugins.plugin_utils import (
+    durable_files,
     records,
     report_model,
     study,
@@ -102,14 +103,14 @@ def test_the_schema_knows_every_phase():
 
 def test_a_slot_that_looks_while_another_claims(sweep, monkeypatch):
     sweep.begin("a/0")
-    running, begin = [], sweep.study._begin
+    running, begin = [], sweep.study._queue._begin
 
     def halfway(*claimed):
         sweep.slots["a/0"].slot_is("ended")
         running.append(sweep.status["trials"]["running"])
         return begin(*claimed)
 
-    monkeypatch.setattr(sweep.study, "_begin", halfway)
+    monkeypatch.setattr(sweep.study._queue, "_begin", halfway)
     sweep.begin("b/0")
     assert running == [2]
 
@@ -288,7 +289,7 @@ def test_a_full_disk_ends_no_trial(sweep, monkeypatch):
         raise OSError(28, "No space left on device")
 
     sweep.begin("a/0")
-    monkeypatch.setattr(records, "write_whole", full)
+    monkeypatch.setattr(durable_files, "write_whole", full)
     assert sweep.slots["a/0"].phase_begins("ready") is None
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ansible_collections.preheat.fleet.plugins.plugin_utils import trial
+from ansible_collections.preheat.fleet.plugins.plugin_utils import trial, trial_launch
 
 METRICS = {"output_tokens_per_second": 100.0, "ttft_p99_seconds": 0.2}
 POINT = {
@@ -186,4 +186,4 @@ def test_the_token_goes_to_the_download_only(tmp_path):
 
 
 def test_names_that_docker_takes():
-    assert trial.container_name("a b", "gpu1/0", 7) == "preheat-a-b-gpu1-0-0007"
+    assert trial_launch.container_name("a b", "gpu1/0", 7) == "preheat-a-b-gpu1-0-0007"
