@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
 """What preheat costs where nothing is to do: warm.yml and tune.yml over 1, 10, 100, and 500 hosts of an inventory.
 
-    bench/noop.py [--hosts 1 10 100 500] [--forks 100]      the lab must be up; up to 100 hosts it takes 5 minutes
+    bench/noop.py [--hosts 1 10 100 500]      the lab must be up; up to 100 hosts it takes 5 minutes
 
 The hosts are many names for the lab's real ones, each with an SSH connection of its own, which is open already. They
 share this machine's cores with the controller; of the processor's seconds only those of the controller are counted. As
-many forks as hosts: with fewer the controller spins while it waits for one that is free (0.1 s a host at 50).
+many forks as hosts: with fewer the controller spins while it waits for one that is free (0.1 s a host with half as many).
 warm.yml has one model to check; with the engine image as well it is measured at 100 hosts only. Prints tables; the last
 line is a JSON object: seconds_per_host and bytes_per_host (of warm.yml, at 100 hosts or the number nearest to it),
-image_seconds_per_host (with the image), most_seconds_per_host (at the most hosts), and growth (what a further host costs
-at the most hosts, over what it costs at the fewest; 1.0 is linear).
+image_seconds_per_host (with the image), most_seconds_per_host (at the most hosts), and growth (what a further host
+costs at the most hosts, over what it costs at the fewest; 1.0 is linear).
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ SWEEP = {
 
 
 class Bench:
-    def __init__(self, folder: Path, forks: int):
-        self.folder, self.forks = folder, forks
+    def __init__(self, folder: Path):
+        self.folder = folder
 
     def inventory(self, hosts: int) -> Path:
         inventory = self.folder / f"names-{hosts}.ini"
@@ -68,7 +68,7 @@ class Bench:
             playbook,
             self.inventory(hosts),
             *("-e", json.dumps({**variables, "lab_dir": str(ROOT / ".lab"), "sweep_results_dir": str(self.folder)})),
-            *("--forks", str(max(self.forks, hosts) if playbook == "tune.yml" else self.forks)),  # a slot takes one
+            *("--forks", str(hosts)),
             environment={
                 "ANSIBLE_CALLBACKS_ENABLED": "preheat.fleet.timeline",
                 "PREHEAT_TIMELINE_FILE": str(timeline),
@@ -99,11 +99,10 @@ class Bench:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--hosts", type=int, nargs="+", default=[1, 10, 100, 500])
-    parser.add_argument("--forks", type=int, default=100)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="preheat-noop-") as folder:
         (Path(folder) / "group_vars").symlink_to(ROOT / "tests/lab/inventory/group_vars")
-        bench = Bench(Path(folder), given.forks)
+        bench = Bench(Path(folder))
         bench.play("tune.yml", 2, SWEEP)  # what all the others find done
         warm = bench.measure("warm.yml", given.hosts, MODELS)
         hosts, cost, summary = min(warm, key=lambda row: abs(row[0] - 100))
