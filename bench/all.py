@@ -38,7 +38,7 @@ FIGURES = {
             "1 is linear",
         ),
         "tune_seconds_per_host": ("`seconds_per_host` of a tune.yml with nothing to do", ""),
-        "tune_growth": ("`growth` of it", "1 is linear"),
+        "tune_growth": ("its growth between 10 and 100 hosts, over that between 1 and 10", "1 is linear"),
     },
     "launch": {
         "hub_over_bare": ("`serve.yml` until ready, over a bare `docker run` that downloads for itself", ""),

@@ -5,7 +5,9 @@
 
 The hosts are many names for the lab's real ones, each with an SSH connection of its own, which is open already. They
 share this machine's cores with the controller; of the processor's seconds only those of the controller are counted. As
-many forks as hosts: with fewer the controller spins while it waits for one that is free (0.1 s a host with half as many).
+many forks as hosts, since with fewer the controller spins while it waits for a free one; but at most 250, each of which
+takes 45 MB here, where the hosts' memory is this machine's. tune.yml has a fork for each host at least: it is measured
+for no more hosts than that.
 warm.yml has one model to check; with the engine image as well it is measured at 100 hosts only. Prints tables; the last
 line is a JSON object: seconds_per_host and bytes_per_host (of warm.yml, at 100 hosts or the number nearest to it),
 image_seconds_per_host (with the image), most_seconds_per_host (at the most hosts), and growth (what a further host
@@ -29,6 +31,7 @@ ROOT = controller.ROOT
 ADDRESSES = ("172.30.213.11", "172.30.213.12")
 MODELS = {"model_cache_models": [{"repo_id": "preheat-lab/tiny-llama"}]}
 IMAGE = {**MODELS, "engine_image_name": "preheat-lab/light-engine:latest"}
+MOST_FORKS = 250
 SWEEP = {
     **MODELS,
     "sweep_name": "noop",
@@ -68,7 +71,7 @@ class Bench:
             playbook,
             self.inventory(hosts),
             *("-e", json.dumps({**variables, "lab_dir": str(ROOT / ".lab"), "sweep_results_dir": str(self.folder)})),
-            *("--forks", str(hosts)),
+            *("--forks", str(min(hosts, MOST_FORKS))),
             environment={
                 "ANSIBLE_CALLBACKS_ENABLED": "preheat.fleet.timeline",
                 "PREHEAT_TIMELINE_FILE": str(timeline),
@@ -107,7 +110,7 @@ def main() -> None:
         warm = bench.measure("warm.yml", given.hosts, MODELS)
         hosts, cost, summary = min(warm, key=lambda row: abs(row[0] - 100))
         [(_, image, _)] = bench.measure("warm.yml", [hosts], IMAGE)
-        tune = bench.measure("tune.yml", given.hosts, SWEEP)
+        tune = bench.measure("tune.yml", [hosts for hosts in given.hosts if hosts <= MOST_FORKS], SWEEP)
     table(
         f"Where the time of warm.yml goes, {hosts} hosts",
         ["role", "seconds of a host in it", "tasks per host"],

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# A first look at the GPU machine, in two calls: what it is, and whether the whole chain runs there.
+# A first look at the GPU machine: what it is, and whether the whole chain runs there. `run.sh wheels` lies between.
 # usage: recon.sh machine      (carry d, w1)  facts, nvidia-smi, disk; Docker, the controller
-#        recon.sh launch       (carry s, w2)  image, model, hub, SGLang on the GPU: JIT cold, warm, failing
+#        recon.sh launch       (carry s)      image, model, hub, SGLang on the GPU: JIT cold, warm, failing
 # Nothing here stops at the first error: each step says how it ended, and all logs come back in $OUT.
 set -uo pipefail
 # shellcheck source=tests/gpu_lab/lib.sh
