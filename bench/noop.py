@@ -5,9 +5,9 @@
 
 The hosts are many names for the lab's real ones, each with an SSH connection of its own, which is open already. They
 share this machine's cores with the controller; of the processor's seconds only those of the controller are counted. As
-many forks as hosts, since with fewer the controller spins while it waits for a free one; but at most 250, each of which
-takes 45 MB here, where the hosts' memory is this machine's. tune.yml has a fork for each host at least: it is measured
-for no more hosts than that.
+many forks as hosts, since with fewer the controller spins while it waits for a free one. But 100 at most, because the
+hosts' memory is this machine's, too: warm.yml has batches of so many (preheat_serial), and tune.yml, which needs a fork
+for each slot, is measured for no more.
 warm.yml has one model to check; with the engine image as well it is measured at 100 hosts only. Prints tables; the last
 line is a JSON object: seconds_per_host and bytes_per_host (of warm.yml, at 100 hosts or the number nearest to it),
 image_seconds_per_host (with the image), most_seconds_per_host (at the most hosts), and growth (what a further host
@@ -31,7 +31,7 @@ ROOT = controller.ROOT
 ADDRESSES = ("172.30.213.11", "172.30.213.12")
 MODELS = {"model_cache_models": [{"repo_id": "preheat-lab/tiny-llama"}]}
 IMAGE = {**MODELS, "engine_image_name": "preheat-lab/light-engine:latest"}
-MOST_FORKS = 250
+MOST_FORKS = 100
 SWEEP = {
     **MODELS,
     "sweep_name": "noop",
@@ -67,10 +67,11 @@ class Bench:
     def play(self, playbook: str, hosts: int, variables: dict) -> tuple[controller.Cost, dict]:
         """(cost, the timeline's summary) of a playbook over so many names."""
         timeline = self.folder / "timeline.json"
+        given = {"lab_dir": str(ROOT / ".lab"), "sweep_results_dir": str(self.folder), "preheat_serial": MOST_FORKS}
         cost = controller.play(
             playbook,
             self.inventory(hosts),
-            *("-e", json.dumps({**variables, "lab_dir": str(ROOT / ".lab"), "sweep_results_dir": str(self.folder)})),
+            *("-e", json.dumps({**variables, **given})),
             *("--forks", str(min(hosts, MOST_FORKS))),
             environment={
                 "ANSIBLE_CALLBACKS_ENABLED": "preheat.fleet.timeline",

@@ -92,9 +92,10 @@ def test_one_host_that_fails_harms_no_other_and_is_named(fleet, hub, play):
     assert report["gpu2"]["verified"] == "hash"
 
 
-def test_a_warm_fleet_reads_nothing_and_says_so_in_its_facts(fleet, hub, play):
+@pytest.mark.parametrize("batches", [(), ("-e", "preheat_serial=1")], ids=["together", "one after the other"])
+def test_a_warm_fleet_reads_nothing_and_says_so_in_its_facts(fleet, hub, play, batches):
     hub.post("reset")
-    output, report = play("warm.yml")
+    output, report = play("warm.yml", *batches)
     assert changes(output) == dict.fromkeys(HOSTS, 0)
     assert states(report) == dict.fromkeys(HOSTS, "complete")
     assert hub.stats()["sides"]["cdn"]["bytes"] == 0
