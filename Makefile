@@ -73,7 +73,7 @@ lab: venv ## bring up the fleet in containers (LAB_HOSTS=2)
 lab-down: ## take the fleet down; its disks and images stay
 	tests/lab/lab.sh down
 
-bench: venv lab ## all benchmarks, and their table in docs/performance.md (about 45 minutes, root)
+bench: venv lab ## all benchmarks, and their table in docs/performance.md (half an hour, root)
 	python bench/all.py
 
 bench-saving: venv ## hours that caches save, from the launches of RESULTS=results/NAME (an H100 run unless given)

@@ -11,12 +11,13 @@ for each slot, is measured for no more.
 warm.yml has one model to check; with the engine image as well it is measured at 100 hosts only. Prints tables; the last
 line is a JSON object: seconds_per_host and bytes_per_host (of warm.yml, at 100 hosts or the number nearest to it),
 image_seconds_per_host (with the image), most_seconds_per_host (at the most hosts), and growth (what a further host
-costs at the most hosts, over what it costs at the fewest; 1.0 is linear).
+costs up to the most hosts, over what it costs up to the count before that; 1.0 is linear).
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import re
 import subprocess
@@ -137,13 +138,12 @@ def main() -> None:
 
 
 def growth(rows: list[tuple[int, controller.Cost, dict]]) -> float | None:
-    """The seconds that a further host costs at the largest count, over those at the smallest ones."""
+    """What a further host costs up to the largest count, over what it costs up to the one before."""
     if len(rows) < 3:
         return None
-    (n0, c0, _), (n1, c1, _), *_ = rows
-    (n2, c2, _), (n3, c3, _) = rows[-2:]
-    few = (c1.cpu_seconds - c0.cpu_seconds) / (n1 - n0)
-    return round((c3.cpu_seconds - c2.cpu_seconds) / (n3 - n2) / few, 2)
+    counts = [(hosts, cost.cpu_seconds) for hosts, cost, _ in rows[-3:]]
+    before, after = ((s1 - s0) / (n1 - n0) for (n0, s0), (n1, s1) in itertools.pairwise(counts))
+    return round(after / before, 2)
 
 
 if __name__ == "__main__":

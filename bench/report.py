@@ -69,7 +69,7 @@ def main() -> None:
         for name in ("trials.csv", "report.json", "report.html", "report.md", "best.yml"):
             (folder / NAME / name).unlink(missing_ok=True)
         command = [
-            "ansible-playbook",
+            Path(sys.executable).with_name("ansible-playbook"),
             "report.yml",
             "-e",
             json.dumps({"sweep_name": NAME, "sweep_results_dir": str(folder)}),
