@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ansible_collections.preheat.fleet.plugins.plugin_utils import trial, trial_launch
+from ansible_collections.preheat.fleet.plugins.plugin_utils import trial
 
 METRICS = {"output_tokens_per_second": 100.0, "ttft_p99_seconds": 0.2}
 POINT = {
@@ -183,7 +183,3 @@ def test_the_token_goes_to_the_download_only(tmp_path):
     run(tmp_path, host)
     assert [module for module, args in host.calls if "hf_secret" in json.dumps(args)] == ["hf_model"]
     assert not any(b"hf_secret" in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
-
-
-def test_names_that_docker_takes():
-    assert trial_launch.container_name("a b", "gpu1/0", 7) == "preheat-a-b-gpu1-0-0007"
