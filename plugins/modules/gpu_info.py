@@ -21,16 +21,8 @@ options:
       - How long one call of the vendor's tool may take before the driver is called hanging.
     type: float
     default: 30
-attributes:
-  check_mode:
-    description: The module only reads, so check mode makes no difference.
-    support: full
-  diff_mode:
-    description: There is nothing to compare.
-    support: none
-  idempotent:
-    description: The module never changes anything.
-    support: full
+extends_documentation_fragment:
+  - preheat.fleet.info
 """
 
 EXAMPLES = r"""

@@ -17,17 +17,8 @@ version_added: "0.1.0"
 author:
   - The preheat maintainers (@preheat)
 extends_documentation_fragment:
+  - preheat.fleet.info
   - preheat.fleet.huggingface
-attributes:
-  check_mode:
-    support: full
-    description: Nothing is changed, in check mode or without it.
-  diff_mode:
-    support: none
-    description: Nothing is changed.
-  idempotent:
-    support: full
-    description: Nothing is changed.
 options:
   repo_id:
     description: Only this repo, C(ORG/NAME).

@@ -146,17 +146,8 @@ options:
     type: dict
     default: {}
 extends_documentation_fragment:
+  - preheat.fleet.info
   - preheat.fleet.eviction
-attributes:
-  check_mode:
-    description: The module only reads, so check mode makes no difference.
-    support: full
-  diff_mode:
-    description: There is nothing to compare.
-    support: none
-  idempotent:
-    description: The module never changes anything.
-    support: full
 seealso:
   - module: preheat.fleet.gpu_info
 """

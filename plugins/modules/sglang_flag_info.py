@@ -17,17 +17,8 @@ description:
 author:
   - The preheat maintainers (@preheat)
 extends_documentation_fragment:
+  - preheat.fleet.info
   - preheat.fleet.docker
-attributes:
-  check_mode:
-    support: full
-    description: The module only asks, in check mode too.
-  diff_mode:
-    support: none
-    description: There is nothing to compare.
-  idempotent:
-    support: full
-    description: The module never changes anything.
 options:
   image:
     description: Image with SGLang in it, on the host.

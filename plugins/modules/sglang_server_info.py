@@ -19,17 +19,8 @@ description:
 author:
   - The preheat maintainers (@preheat)
 extends_documentation_fragment:
+  - preheat.fleet.info
   - preheat.fleet.docker
-attributes:
-  check_mode:
-    support: full
-    description: Nothing is changed, in check mode or without it.
-  diff_mode:
-    support: none
-    description: Nothing is changed.
-  idempotent:
-    support: full
-    description: Nothing is changed.
 options:
   name:
     description:
