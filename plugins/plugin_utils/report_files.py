@@ -59,7 +59,7 @@ def trials_csv(model: Mapping[str, Any]) -> str:
 
 
 def best_yml(model: Mapping[str, Any]) -> str:
-    """The winner as variables of the role sglang_server."""
+    """The winner as variables of the roles sglang_server and, for the very image that was measured, engine_image."""
     best, objective = model["best"], model["objective"]
     variables = {
         "sglang_server_image": best["image"].get("name"),
@@ -68,16 +68,14 @@ def best_yml(model: Mapping[str, Any]) -> str:
         "sglang_server_parameters": best["server_parameters"],
         "sglang_server_gpu_count": best["gpu_count"],
     }
-    if best["environment"]:
-        variables["sglang_server_environment"] = best["environment"]
+    there_may_be = {"engine_image_digest": best["image"].get("digest"), "sglang_server_environment": best["environment"]}
+    variables |= {name: value for name, value in there_may_be.items() if value}
     header = [
         f"The best configuration of the sweep {model['sweep']}: trial {best['number']}",
         f"{objective['metric']} ({objective['direction']}): {best['value']:.6g}",
     ]
     if best["tied_with"]:
         header.append(f"of the same value: trials {', '.join(map(str, best['tied_with']))}")
-    if best["image"].get("digest"):
-        header.append(f"measured with image {best['image']['digest']}")
     comment = "".join(f"# {line}\n" for line in header)
     return "---\n" + comment + yaml.safe_dump(variables, sort_keys=False, allow_unicode=True)
 

@@ -138,6 +138,7 @@ def test_report_table_and_best(first_run):
     winner = max((r for r in records(results) if r["eligible"]), key=lambda r: r["objective"]["value"])
     assert best["sglang_server_parameters"] == winner["server_parameters"]
     assert best["sglang_server_revision"] == winner["model"]["commit"]
+    assert best["engine_image_digest"] == winner["image"]["digest"]
     assert str(results / "report.html") in output
 
 

@@ -203,6 +203,7 @@ def test_best_yml_is_what_serve_takes(files):
         "sglang_server_revision": "c" * 40,
         "sglang_server_parameters": {"context_length": 4096, "chunked_prefill_size": 8192},
         "sglang_server_gpu_count": 1,
+        "engine_image_digest": "sha256:" + "ab" * 32,
     }
     assert "# output_tokens_per_second_per_gpu (maximize): 1392.9" in files["best.yml"]
 
@@ -217,9 +218,11 @@ def test_the_best_configuration_keeps_its_environment():
     assert yaml.safe_load(report_files.best_yml(model))["sglang_server_environment"] == {"SGLANG_X": "1"}
 
 
-def test_every_variable_of_best_yml_is_one_of_the_role():
-    specs = yaml.safe_load((ROOT / "roles/sglang_server/meta/argument_specs.yml").read_text())
-    known = {name for entry in specs["argument_specs"].values() for name in entry.get("options") or {}}
+def test_every_variable_of_best_yml_is_one_of_a_role_of_serve_yml():
+    known = set()
+    for role in ("engine_image", "sglang_server"):
+        specs = yaml.safe_load((ROOT / f"roles/{role}/meta/argument_specs.yml").read_text())
+        known |= {name for entry in specs["argument_specs"].values() for name in entry.get("options") or {}}
     model = report_model.build(synthetic.plan(environment={"SGLANG_X": "1"}), [synthetic.trial(0)])
     assert set(yaml.safe_load(report_files.best_yml(model))) <= known
 
