@@ -7,7 +7,7 @@ set -euo pipefail
 
 wheelhouse="$LAB/wheels" # one folder: what gpu_host_wheelhouse names
 mkdir -p "$wheelhouse"
-for part in w1 w2 w3 w4; do
+for part in w1 w2 w3; do
   [ ! -d "$CARRY/$part" ] || cp -n "$CARRY/$part"/*.whl "$wheelhouse/"
 done
 

@@ -2,22 +2,39 @@
 """Stands in for nvidia-container-runtime-hook, where NVIDIA's container toolkit is not to be had.
 
 dockerd finds it by name on its PATH and so accepts device requests (`--gpus all`); runc then runs it as the OCI
-prestart hook. It makes the GPU's device nodes in the container, opens the devices cgroup to them (v1: devices.allow,
-v2: the device program is detached) and mounts the driver's folder in the container's mount namespace.
+prestart hook. It makes the device nodes of the GPUs that were asked for in the container, opens the devices cgroup to them
+(v1: devices.allow, v2: the device program is detached) and mounts the driver's folder in the container's mount namespace.
 """
 
 import ctypes
 import json
 import os
+import re
 import stat
 import struct
 import subprocess
 import sys
 
 DRIVER = "/usr/local/nvidia"
+KERNEL = "/proc/driver/nvidia/gpus"
 SYS_BPF = 321  # x86-64
 PROG_DETACH, PROG_GET_FD_BY_ID, PROG_QUERY = 9, 13, 16
 CGROUP_DEVICE = 6
+
+
+def hidden_nodes(configuration):
+    """Paths of the GPUs that the device request did not name, by index (in the order of the bus) or UUID."""
+    environment = dict(pair.split("=", 1) for pair in configuration["process"]["env"] if "=" in pair)
+    wanted = environment.get("NVIDIA_VISIBLE_DEVICES", "all").split(",")
+    if "all" in wanted:
+        return set()
+    hidden = set()
+    for index, bus in enumerate(sorted(os.listdir(KERNEL))):
+        with open(os.path.join(KERNEL, bus, "information")) as file:
+            facts = dict(re.findall(r"^(.*?):\s*(.*?)\s*$", file.read(), re.M))
+        if not {str(index), facts["GPU UUID"]} & set(wanted):
+            hidden.add(f"/dev/nvidia{facts['Device Minor']}")
+    return hidden
 
 
 def device_nodes():
@@ -67,8 +84,10 @@ def main():
         return
     state = json.load(sys.stdin)
     with open(os.path.join(state["bundle"], "config.json")) as file:
-        root = os.path.join(state["bundle"], json.load(file)["root"]["path"])
-    nodes = list(device_nodes())
+        configuration = json.load(file)
+    root = os.path.join(state["bundle"], configuration["root"]["path"])
+    hidden = hidden_nodes(configuration)
+    nodes = [node for node in device_nodes() if node[0] not in hidden]
     commands = [
         f"mkdir -p {root}{os.path.dirname(path)}; [ -e {root}{path} ] || mknod -m 666 {root}{path} c {major} {minor}"
         for path, major, minor in nodes

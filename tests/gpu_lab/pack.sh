@@ -3,9 +3,9 @@
 # usage: pack.sh WORK_FOLDER OUT_FOLDER [docker|sglang|wheels]...      all three unless some are named
 #   OUT/d   docker.tar.xz             Debian's Docker and the libraries beside glibc that it needs
 #   OUT/s   site.tar.xz, tok/         SGLang's packages, a tokenizer
-#   OUT/w1, ..., OUT/w4               the controller's and the hosts' wheels, and Python's ensurepip; w2 and w4 are what
-#                                     only studies need, w3 libtorrent and what only the report needs: d + w1, and each
-#                                     of the others, fit the machine's limit for one transfer (64 MiB, checkout included)
+#   OUT/w1, OUT/w2, OUT/w3            the controller's and the hosts' wheels, and Python's ensurepip: d + w1, and each of
+#                                     the others, fit the machine's limit for one transfer (64 MiB, checkout included);
+#                                     without scipy, which only the sampler qmc needs
 set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 repo="$(cd "$here/../.." && pwd)"
@@ -50,11 +50,11 @@ pack_sglang() {
 }
 
 pack_wheels() {
-  rm -rf "$out"/w[1234]
-  mkdir -p "$out"/w{1,2,3,4}
+  rm -rf "$out"/w[123]
+  mkdir -p "$out"/w{1,2,3}
   "$PYTHON" -m pip download -q --no-deps --only-binary=:all: -d "$out/w1" -r "$repo/requirements/controller.txt" -r "$repo/requirements/host.txt"
-  mv "$out"/w1/{numpy,sqlalchemy,psycopg_binary}-*.whl "$out/w2/"
-  mv "$out"/w1/scipy-*.whl "$out/w4/"
+  rm "$out"/w1/scipy-*.whl
+  mv "$out"/w1/{numpy,sqlalchemy,psycopg_binary,hf_xet}-*.whl "$out/w2/"
   mv "$out"/w1/{vl_convert_python,libtorrent}-*.whl "$out/w3/"
   tar -C "$("$PYTHON" -c 'import os; print(os.path.dirname(os.__file__))')" --exclude __pycache__ -c ensurepip | compress "$out/w1/ensurepip.tar.xz"
 }

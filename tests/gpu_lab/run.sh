@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The run of preheat on the GPU machine, in calls on one machine, one right after the other.
 # usage: run.sh engine      (carry d, w1)  Docker, the controller
-#        run.sh wheels      (carry w2; w3; w4) the wheels that did not fit into that, in three calls
+#        run.sh wheels      (carry w2; w3) the wheels that did not fit into that, in two calls
 #        run.sh start       (carry s)      model, image; then begins the job in the background and watches it
 #        run.sh watch                      watches the job on; call it until the job has ended
 #        run.sh job                        what `start` begins: warm.yml, ladder, tune.yml, report, serve.yml, ladder
