@@ -100,7 +100,10 @@ def table(lines: dict[str, dict]) -> str:
             shown = "not measured" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
             said.append(f"| `{name}` | `{key}` | {meaning} | {shown} | {aim} | {line.get('date', '')} |")
     machines = dict.fromkeys(line["machine"] for line in lines.values())
-    return "\n".join([f"Machine: {'; '.join(machines)}.", "", *said])
+    versions = dict.fromkeys(
+        ", ".join(f"{name} {number}" for name, number in line["versions"].items()) for line in lines.values()
+    )
+    return "\n".join([f"Machine: {'; '.join(machines)}. Versions: {'; '.join(versions)}.", "", *said])
 
 
 def main() -> None:
