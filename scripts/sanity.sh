@@ -29,7 +29,8 @@ trap 'rm -rf "$stage"' EXIT
 collection="$stage/ansible_collections/preheat/fleet"
 mkdir -p "$collection"
 {
-  git ls-files -z -- . ':!.collections' ':!library' ':!inventory' ':!bench' ':!scripts' ':!tests' ':!extensions'
+  git ls-files -z -- . ':!.collections' ':!library' ':!inventory' ':!bench' ':!scripts' ':!tests' ':!extensions' \
+    ':!docs/example-*'
   git ls-files -z -- tests/config.yml
 } | xargs -0 cp --parents -P -t "$collection"
 cd "$collection"

@@ -11,6 +11,8 @@ The run writes to the output of its client, and ends when the client does. Where
 client becomes the plain command.
 """
 
+# pylint: disable=ansible-bad-function  # it is a program of its own there, and no module
+
 from __future__ import annotations
 
 import contextlib

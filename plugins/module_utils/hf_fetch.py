@@ -129,7 +129,8 @@ class _CuttingStalls:
         return self
 
     def __exit__(self, _kind, error, _traceback):
-        cause = error.reason if type(error) is urllib.error.URLError else error
+        is_answer = isinstance(error, urllib.error.HTTPError)  # a URLError too, whose reason is a text
+        cause = error.reason if isinstance(error, urllib.error.URLError) and not is_answer else error
         if isinstance(cause, (TimeoutError, socket.timeout)) and getattr(cause, "errno", None) != errno.ETIMEDOUT:
             raise Stalled(f"{self._seconds:g} s") from error
 

@@ -17,7 +17,12 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 from ansible_collections.preheat.fleet.plugins.module_utils.hf_errors import backoff
-from ansible_collections.preheat.fleet.plugins.module_utils.oci_registry import TIMEOUT_SECONDS, RegistryError, explain
+from ansible_collections.preheat.fleet.plugins.module_utils.oci_registry import (
+    FOLLOWING,
+    TIMEOUT_SECONDS,
+    RegistryError,
+    explain,
+)
 
 READ_BYTES = 1 << 20
 RETRIES = 5
@@ -89,7 +94,8 @@ class Fetch:
         if begin < file["size"]:
             url, headers = self._registry.locate(file["digest"], file["is_manifest"])
             wanted = {**headers, **({"Range": f"bytes={begin}-"} if begin else {})}
-            with urllib.request.urlopen(urllib.request.Request(url, headers=wanted), timeout=TIMEOUT_SECONDS) as answer:
+            request = urllib.request.Request(url, headers=wanted)
+            with FOLLOWING.open(request, timeout=TIMEOUT_SECONDS) as answer:
                 if begin and answer.status != 206:
                     target.truncate(0)
                     found, begin = hashlib.sha256(), 0

@@ -102,6 +102,11 @@ def endpoints(reference, engine_info):
     return [f"http://{reference.registry}" if insecure else reference.endpoint]
 
 
+# What follows redirects, as urlopen() does. Not Ansible's open_url, whose module each call would bring to the host, and
+# which would send what ~/.netrc has.
+FOLLOWING = urllib.request.build_opener()
+
+
 class _Stay(urllib.request.HTTPRedirectHandler):
     """Does not follow: whoever is redirected to another origin must not take the login along."""
 
@@ -151,7 +156,7 @@ class Registry:
             f"{said.get('realm', '')}?{urllib.parse.urlencode(query)}",
             headers={"Authorization": basic} if basic else {},
         )
-        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:
+        with FOLLOWING.open(request, timeout=TIMEOUT_SECONDS) as answer:
             token = json.load(answer)
         return f"Bearer {token.get('token') or token['access_token']}"
 

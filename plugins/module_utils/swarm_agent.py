@@ -94,7 +94,7 @@ class Agent:
             return self._report(version)
 
     def _take(self, request: dict) -> None:
-        if "peers" in request and self.swarm and self.swarm.allow([(host, port) for host, port in request["peers"]]):
+        if "peers" in request and self.swarm and self.swarm.allow([tuple(peer) for peer in request["peers"]]):
             # One has left: if it was the seed, nobody else may have the last units.
             for item in self.items.values():
                 if item.torrent:

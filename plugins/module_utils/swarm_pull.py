@@ -51,7 +51,7 @@ class Puller:
 
     def take(self, holders: dict) -> None:
         """{etag: [[address, port]]}: who has what this host lacks, and shall be asked for it."""
-        self._holders = {etag: [(address, port) for address, port in peers] for etag, peers in holders.items()}
+        self._holders = {etag: [tuple(peer) for peer in peers] for etag, peers in holders.items()}
         while self._holders and len(self._threads) < PULLS:
             self._threads.append(threading.Thread(target=self._run, daemon=True))
             self._threads[-1].start()

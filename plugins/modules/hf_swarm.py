@@ -24,7 +24,8 @@ description:
   - A host without libtorrent takes whole files from the others, and gives what it has, over HTTPS with a certificate
     made for this run, which both sides must show.
   - All hosts work on the task at the same time, so there must be as many forks as hosts.
-author: The preheat maintainers
+author:
+  - The preheat maintainers (@preheat)
 extends_documentation_fragment:
   - preheat.fleet.huggingface
 options:

@@ -68,8 +68,9 @@ def best_yml(model: Mapping[str, Any]) -> str:
         "sglang_server_parameters": best["server_parameters"],
         "sglang_server_gpu_count": best["gpu_count"],
     }
-    there_may_be = {"engine_image_digest": best["image"].get("digest"), "sglang_server_environment": best["environment"]}
-    variables |= {name: value for name, value in there_may_be.items() if value}
+    digest, environment = best["image"].get("digest"), best["environment"]
+    variables |= {"engine_image_digest": digest} if digest else {}
+    variables |= {"sglang_server_environment": environment} if environment else {}
     header = [
         f"The best configuration of the sweep {model['sweep']}: trial {best['number']}",
         f"{objective['metric']} ({objective['direction']}): {best['value']:.6g}",

@@ -120,7 +120,7 @@ def score_trial(
         reasons += [
             f"{point.get('point')}: {one['metric']} was not measured, or is 0"
             for one in wanted
-            if not (metric_value(point.get("metrics") or {}, one["metric"], gpus) or 0) > 0
+            if (metric_value(point.get("metrics") or {}, one["metric"], gpus) or 0) <= 0
         ]
         if soft_penalty(point.get("metrics") or {}, slo, gpus) is None:
             reasons.append(f"{point.get('point')}: a soft SLO was not measured")

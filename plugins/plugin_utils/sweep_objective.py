@@ -46,7 +46,7 @@ def _check_one(variable: str, objective: Mapping[str, Any], keys: tuple[str, ...
     found = _unknown_keys(variable, objective, keys)
     metric, direction, weight = (objective.get(key) for key in ("metric", "direction", "weight"))
     found += _check_metric(f"{variable}.metric", metric)
-    if weight is not None and not (bench_metrics.number(weight) or 0) > 0:
+    if weight is not None and (bench_metrics.number(weight) or 0) <= 0:
         found.append(problem(f"{variable}.weight", weight, "is not a weight.", "Give a number above 0."))
     if direction is None:
         return found

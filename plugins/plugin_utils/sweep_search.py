@@ -108,7 +108,7 @@ def _probe(server: dict[str, Any], sampler: str) -> list[dict[str, Any]]:
     if sampler == "grid":
         return sweep_space.grid(server)
     study = optuna.create_study(sampler=RandomSampler(seed=0))
-    return [sweep_space.make_point(server, suggest(study.ask(), server)) for _ in range(PROBE_POINTS)]
+    return [sweep_space.make_point(server, suggest(study.ask(), server)) for _number in range(PROBE_POINTS)]
 
 
 def planned(

@@ -53,7 +53,7 @@ def slots(
         sharers = slot_gpus // least_gpus if least_gpus and not exclusive_host else 1
         shared = [{"set": f"{host}/{index}", "topology": topology} if sharers > 1 else {}
                   for index, _group in enumerate(groups)]  # fmt: skip
-        every = [(group, share) for group, share in zip(groups, shared, strict=True) for _ in range(max(1, sharers))]
+        every = [(group, share) for group, share in zip(groups, shared, strict=True) for _one in range(max(1, sharers))]
         found += [
             {"name": f"{host}/{index}", "members": [{"host": host, "gpus": group}], **share}
             for index, (group, share) in enumerate(every)

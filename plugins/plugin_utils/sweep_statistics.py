@@ -153,7 +153,7 @@ def t_quantile(probability: float, freedom: int) -> float:
         return 0.5 + constant * step / 3 * (1 + inner + math.cos(angle) ** (freedom - 1))
 
     low, high = 0.0, math.pi / 2
-    for _ in range(60):
+    for _step in range(60):
         middle = (low + high) / 2
         low, high = (middle, high) if below(middle) < probability else (low, middle)
     return math.tan(low) * math.sqrt(freedom)

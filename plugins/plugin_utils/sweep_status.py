@@ -198,7 +198,7 @@ def estimated_end(
     free = [max(0.0, trial_seconds - seconds) for seconds in elapsed]
     free += [0.0] * (slots - len(free))
     heapq.heapify(free)
-    for _ in range(waiting):
+    for _trial in range(waiting):
         heapq.heapreplace(free, free[0] + trial_seconds)
     return now + max(free)
 
