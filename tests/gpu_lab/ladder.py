@@ -5,6 +5,8 @@ usage: ladder.py ROUND HUB_CACHE OUT_FOLDER PARAMETERS SECONDS -- ANSIBLE_PLAYBO
 
 PARAMETERS are the server's, as JSON; the command is that of launch.yml, to which the variables of each launch are
 added. Round 1 begins with a launch that finds the JIT caches as they are: cold, where nothing was launched before.
+Round 0 is the same launch and the rung of GPU memory alone: beside the page cache, servers that take their weights from
+SGLang's weight-cache daemon. Its first launch starts the daemon.
 Writes OUT/rungs.jsonl, one launch a line, and for each launch its result and log. Begins no launch that would not end
 within SECONDS.
 """
@@ -64,10 +66,10 @@ class Ladder:
         print(f"{name}: left out, the time is up", flush=True)
         return True
 
-    def preheat(self, name: str, rung: str, needed: float = LAUNCH_SECONDS) -> None:
+    def preheat(self, name: str, rung: str, needed: float = LAUNCH_SECONDS, **more: str) -> None:
         if self.time_is_up(name, needed):
             return
-        variables = {"launch_name": name, "launch_out": str(self.out), "launch_parameters": self.parameters}
+        variables = {"launch_name": name, "launch_out": str(self.out), "launch_parameters": self.parameters, **more}
         start = time.monotonic()
         done = subprocess.run([*self.play, "-e", json.dumps(variables)], capture_output=True, text=True, check=False)
         play_seconds = time.monotonic() - start
@@ -112,14 +114,29 @@ class Ladder:
         subprocess.run(["docker", "rm", "--force", name], capture_output=True, check=False)
 
     def climb(self, turn: int) -> None:
-        if turn == 1:
+        if turn < 2:
             read(self.cache)
             self.preheat("jit-as-found-preheat", "page_cache", JIT_COLD_SECONDS)
+        if turn == 0:
+            self.climb_gpu()
+            return
         for rung, prepare in (("disk", drop), ("page_cache", read)):
             prepare(self.cache)
             self.preheat(f"{rung}-preheat-{turn}", rung)
             prepare(self.cache)
             self.bare(f"{rung}-bare-{turn}", rung)
+
+
+    def climb_gpu(self) -> None:
+        daemon = "ladder-weights"
+        self.preheat("gpu-first-preheat", "gpu", launch_weight_cache=daemon)
+        for turn in (1, 2):
+            self.preheat(f"gpu-preheat-{turn}", "gpu", launch_weight_cache=daemon)
+            self.bare(f"gpu-bare-{turn}", "gpu")
+        self.remove(daemon)
+        for turn in (1, 2):
+            self.preheat(f"page_cache-preheat-{turn}", "page_cache")
+            self.bare(f"page_cache-bare-{turn}", "page_cache")
 
 
 def main() -> None:

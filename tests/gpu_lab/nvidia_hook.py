@@ -2,8 +2,9 @@
 """Stands in for nvidia-container-runtime-hook, where NVIDIA's container toolkit is not to be had.
 
 dockerd finds it by name on its PATH and so accepts device requests (`--gpus all`); runc then runs it as the OCI
-prestart hook. It makes the device nodes of the GPUs that were asked for in the container, opens the devices cgroup to them
-(v1: devices.allow, v2: the device program is detached) and mounts the driver's folder in the container's mount namespace.
+prestart hook. It makes the device nodes of the GPUs that were asked for in the container, opens the devices cgroup to
+them (v1: devices.allow, v2: the device program is detached) and mounts the driver's folder in the container's mount
+namespace.
 """
 
 import ctypes

@@ -133,7 +133,7 @@ stage_launch() {
   stop cold-jit
   say 'preheat: tune.yml'
   save
-  timeout "$((CALL_SECONDS - SECONDS))" bash -c '. "$0"; play tune tune.yml -e "@$1"' "$GPU_LAB/lib.sh" "${SWEEP:-$GPU_LAB/recon_sweep.yml}"
+  timeout "$((CALL_SECONDS - SECONDS))" bash -c '. "$0"; play tune tune.yml -e "@$1"' "$GPU_LAB/lib.sh" "$GPU_LAB/${SWEEP:-recon_sweep.yml}"
   say "tune.yml: exit $?"
   cp -r "$LAB/tune.log" "$LAB/results" "$results/"
   docker ps -a

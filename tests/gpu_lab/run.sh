@@ -4,7 +4,7 @@
 #        run.sh wheels      (carry w2; w3) the wheels that did not fit into that, in two calls
 #        run.sh start       (carry s)      model, image; then begins the job in the background and watches it
 #        run.sh watch                      watches the job on; call it until the job has ended
-#        run.sh job                        what `start` begins: warm.yml, ladder, tune.yml, report, serve.yml, ladder
+#        run.sh job                        what `start` begins: the $STEPS
 # The first round of the ladder comes before the sweep: a run that is cut short then has some of everything.
 # Every call but the job leaves what there is in $OUT/run-CALL.tgz.
 set -uo pipefail
@@ -14,7 +14,9 @@ set -uo pipefail
 call=${1:-}
 CALL_SECONDS="${CALL_SECONDS:-560}"
 MACHINE_SECONDS="${MACHINE_SECONDS:-1650}" # after the first call began; the ladder begins no launch that ends later
-SWEEP="${SWEEP:-$GPU_LAB/sweep.yml}"
+SWEEP="${SWEEP:-sweep.yml}"
+# What the job does: warm, ladder=ROUND, tune (of $SWEEP) or tune=ANOTHER_SWEEP, serve (the best of the sweep before it).
+STEPS="${STEPS:-warm ladder=1 tune serve ladder=2}"
 # The launch that the ladder repeats: the likely best of the sweep.
 LADDER="${LADDER:-{\"attention_backend\": \"flashinfer\", \"chunked_prefill_size\": 8192, \"cuda_graph_max_bs_decode\": 64\}}"
 SECONDS=0
@@ -23,14 +25,17 @@ mkdir -p "$LAB/results" "$HUB_CACHE" "$JIT_CACHE"
 save() {
   local what=() name
   get "$HUB_ENDPOINT/__lab__/stats" >"$LAB/hub-stats.json" 2>/dev/null
-  for name in results rungs job.log warm.log tune.log report.log serve.log ladder.log prepare.log hub-stats.json dockerd.log; do
+  for name in results rungs facts hub-stats.json; do
     [ ! -e "$LAB/$name" ] || what+=("$name")
   done
-  tar -C "$LAB" -czf "${OUT:?}/run-$call.tgz" "${what[@]}"
+  (cd "$LAB" && tar -czf "${OUT:?}/run-$call.tgz" "${what[@]}" -- *.log)
 }
 
 call_engine() {
   date +%s >"$LAB/began"
+  mkdir -p "$LAB/facts"
+  nvidia-smi -q -x >"$LAB/facts/nvidia-smi-q-x.xml"
+  nvidia-smi topo -m >"$LAB/facts/nvidia-smi-topo-m.txt"
   setsid nohup bash "$GPU_LAB/compile.sh" >/dev/null 2>&1 </dev/null &
   bash "$GPU_LAB/engine.sh"
   bash "$GPU_LAB/controller.sh"
@@ -43,6 +48,13 @@ call_start() {
   bash "$GPU_LAB/model.sh" >"$LAB/prepare.log" 2>&1 &
   local model=$!
   bash "$GPU_LAB/image.sh"
+  # Each container has to see the GPU that it asks for, and no other.
+  nvidia-smi -L | sed -n 's/.*UUID: \(GPU-[^)]*\).*/\1/p' | while read -r uuid; do
+    docker run --rm --gpus "device=$uuid" "$IMAGE" nvidia-smi -L
+  done
+  # A program that uses NVLink multicast can put GPUs that others share out of service.
+  docker image inspect --format '{{.Config.Env}}' "$IMAGE" | grep -q 'NCCL_NVLS_ENABLE=0.*TORCH_SYMM_MEM_DISABLE_MULTICAST=1' ||
+    [ "$(nvidia-smi -L | wc -l)" -lt 2 ] || die "$IMAGE may use NVLink multicast: $(machine_environment)"
   wait "$model" || die "no model: $(cat "$LAB/prepare.log")"
   cat "$LAB/prepare.log"
   # from a copy: the working tree is renewed with every call, also under a job that is reading it
@@ -65,31 +77,41 @@ call_watch() {
   say 'the job goes on'
 }
 
-# climb ROUND: a round of the ladder, as far as the machine's time goes
-climb() {
-  say "ladder, round $1"
+step_warm() { play warm warm.yml -e "@$GPU_LAB/$SWEEP" || die 'warm.yml failed'; }
+
+# step_ladder ROUND: as far as the machine's time goes
+step_ladder() {
   PATH="$ENGINE/bin:$PATH" python3 "$GPU_LAB/ladder.py" "$1" "$HUB_CACHE" "$LAB/rungs" "$LADDER" \
     $(($(cat "$LAB/began") + MACHINE_SECONDS - $(date +%s))) -- \
-    "$VENV/bin/ansible-playbook" -i "$GPU_LAB/inventory" "$GPU_LAB/launch.yml" -e "@$SWEEP" \
+    "$VENV/bin/ansible-playbook" -i "$GPU_LAB/inventory" "$GPU_LAB/launch.yml" -e "@$GPU_LAB/$SWEEP" \
     -e "{\"sweep_model\": {\"repo_id\": \"$MODEL\"}}" 2>&1 | tee -a "$LAB/ladder.log"
 }
 
-call_job() {
-  local results
-  cd "$REPO" || die "no $REPO"
-  results="$LAB/results/$(sed -n 's/^sweep_name: //p' "$SWEEP")"
-  say warm.yml
-  play warm warm.yml -e "@$SWEEP" || die 'warm.yml failed'
-  climb 1
-  say tune.yml
-  if ! play tune tune.yml -e "@$SWEEP"; then
+# step_tune [SWEEP]
+step_tune() {
+  local sweep="${1:-$SWEEP}"
+  tuned="$(sed -n 's/^sweep_name: //p' "$GPU_LAB/$sweep")"
+  if ! play "tune-$tuned" tune.yml -e "@$GPU_LAB/$sweep"; then
     say report.yml
-    play report report.yml -e "@$SWEEP"
+    play "report-$tuned" report.yml -e "@$GPU_LAB/$sweep"
   fi
-  say serve.yml
-  play serve serve.yml -e "@$results/best.yml" && docker ps
+}
+
+step_serve() {
+  play serve serve.yml -e "@$LAB/results/$tuned/best.yml" && docker ps
   docker ps --quiet | xargs -r "$ENGINE/bin/docker" rm --force
-  climb 2
+}
+
+call_job() {
+  local step tuned=
+  cd "$REPO" || die "no $REPO"
+  for step in $STEPS; do
+    say "$step"
+    case $step in
+    *=*) "step_${step%%=*}" "${step#*=}" ;;
+    *) "step_$step" ;;
+    esac
+  done
 }
 
 case $call in
