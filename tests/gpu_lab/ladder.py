@@ -126,7 +126,6 @@ class Ladder:
             prepare(self.cache)
             self.bare(f"{rung}-bare-{turn}", rung)
 
-
     def climb_gpu(self) -> None:
         daemon = "ladder-weights"
         self.preheat("gpu-first-preheat", "gpu", launch_weight_cache=daemon)

@@ -3,6 +3,7 @@
 Run in the lab's SGLang image, once per version:
     docker run --rm -v $PWD/tests/lab/light_engine:/light preheat-lab/sglang-cpu:0.5.15 python3 /light/extract_flags.py
 """
+
 import argparse
 import json
 import runpy

@@ -5,6 +5,7 @@
 Writes OUTPUT_FOLDER/preheat-lab/NAME in the layout of a Hub repo. The same image makes the same bytes every time, so
 that a model's commit on the Hub for tests stays the same too.
 """
+
 import glob
 import os
 import sys
@@ -77,15 +78,31 @@ def make_model(
 def main(output: Path) -> None:
     make_model(
         # The smallest that is a real model; its pickle is there to be left alone.
-        output / "preheat-lab" / "tiny-llama", LlamaForCausalLM, LlamaConfig, "400KB", pickle=True,
-        vocab_size=2048, hidden_size=128, intermediate_size=384, num_hidden_layers=2,
-        num_attention_heads=4, num_key_value_heads=2,
+        output / "preheat-lab" / "tiny-llama",
+        LlamaForCausalLM,
+        LlamaConfig,
+        "400KB",
+        pickle=True,
+        vocab_size=2048,
+        hidden_size=128,
+        intermediate_size=384,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
     )
     make_model(
         # Large enough that a bandwidth limit or a dropped connection shows.
-        output / "preheat-lab" / "small-qwen2", Qwen2ForCausalLM, Qwen2Config, "10MB", pickle=False,
-        vocab_size=8192, hidden_size=384, intermediate_size=1536, num_hidden_layers=8,
-        num_attention_heads=6, num_key_value_heads=2,
+        output / "preheat-lab" / "small-qwen2",
+        Qwen2ForCausalLM,
+        Qwen2Config,
+        "10MB",
+        pickle=False,
+        vocab_size=8192,
+        hidden_size=384,
+        intermediate_size=1536,
+        num_hidden_layers=8,
+        num_attention_heads=6,
+        num_key_value_heads=2,
     )
 
 

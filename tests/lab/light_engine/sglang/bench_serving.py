@@ -1,4 +1,5 @@
 """python3 -m sglang.bench_serving: a real request per prompt, so that a dead server shows; the times are simulated."""
+
 import json
 import math
 import os

@@ -1,4 +1,5 @@
 """Parsers that take and refuse the same flags as the genuine SGLang that they were extracted from."""
+
 import argparse
 import json
 from pathlib import Path

@@ -1,4 +1,5 @@
 """python3 -m sglang.launch_server: start-up, endpoints and failures of SGLang 0.5.15, without the engine."""
+
 import json
 import os
 import signal

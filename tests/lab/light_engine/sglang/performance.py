@@ -4,6 +4,7 @@ The shapes are the usual ones (batching raises throughput and latency, larger pr
 tensor parallelism has diminishing returns, too little memory queues requests), the numbers are invented. The same
 input always gives the same output, so that a test knows which trial wins.
 """
+
 import hashlib
 from dataclasses import dataclass
 
@@ -60,8 +61,14 @@ def _jitter(seed: int, index: int) -> float:
 
 
 def simulate(
-    engine: Engine, *, requests: int, input_tokens: int, output_tokens: int, concurrency: int | None,
-    request_rate: float, seed: int,
+    engine: Engine,
+    *,
+    requests: int,
+    input_tokens: int,
+    output_tokens: int,
+    concurrency: int | None,
+    request_rate: float,
+    seed: int,
 ) -> list[Request]:
     """The requests as a client sees them: it keeps `concurrency` of them open, or sends `request_rate` a second."""
     fits = max(1, int(engine.kv_tokens // (input_tokens + output_tokens)))

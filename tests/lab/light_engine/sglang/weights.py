@@ -1,4 +1,5 @@
 """The model's files, found and read as an offline SGLang finds and reads them."""
+
 import json
 import os
 from pathlib import Path

@@ -3,6 +3,7 @@
 The wheel's compiled part is linked against CUDA and cannot be loaded here, and importing torchvision fails when its
 operators are unknown. SGLang imports torchvision but calls neither operator for a language model.
 """
+
 import importlib.abc
 import sys
 
