@@ -15,7 +15,7 @@ from ansible_collections.preheat.fleet.plugins.module_utils.gpu_tools import Too
 CONTAINER_JIT_DIR = "/root/.cache/preheat/jit"
 
 # Every cache of compiled kernels, each in a folder of its own. SGL_DG_CACHE_DIR is SGLANG_DG_CACHE_DIR's name
-# before 0.5.4; SGLang sets DeepGEMM's own DG_JIT_CACHE_DIR from it. SGLANG_JIT_CACHE_DIR (0.5.23) took over from
+# before 0.5.4; SGLang sets DeepGEMM's own DG_JIT_CACHE_DIR from it. SGLANG_JIT_CACHE_DIR (0.5.19) took over from
 # TVM_FFI_CACHE_DIR for SGLang's own kernels and does not follow SGLANG_CACHE_DIR.
 _FOLDERS = {
     "CUDA_CACHE_PATH": "cuda",

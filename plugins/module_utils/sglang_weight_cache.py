@@ -169,7 +169,7 @@ class WeightCache:
 
     def outcome(self, log):
         """Where the weights of a ready server came from, by its log: fields of the launch's C(cache)."""
-        if not self.refusal and _TAKEN in log:
+        if not self.refusal and log.count(_TAKEN) >= sglang_weight_rules.ranks(self.params["parameters"]):
             return {"weights_rung": "gpu", "weight_cache": {"used": True, "reason": None}}
         reason = self.refusal or "the server loaded its weights itself, beside the daemon's: see its log"
         return {"weight_cache": {"used": False, "reason": reason}}

@@ -18,12 +18,16 @@ FREE = frozenset(
         "chunked_prefill_size",
         "cuda_graph_bs",
         "cuda_graph_bs_decode",
+        "cuda_graph_bs_prefill",
         "cuda_graph_max_bs",
         "cuda_graph_max_bs_decode",
+        "cuda_graph_max_bs_prefill",
         "decode_log_interval",
         "disable_cuda_graph",
         "disable_cuda_graph_padding",
+        "disable_decode_cuda_graph",
         "disable_overlap_schedule",
+        "disable_prefill_cuda_graph",
         "disable_radix_cache",
         "enable_metrics",
         "enable_mixed_chunk",
@@ -43,6 +47,8 @@ FREE = frozenset(
         "watchdog_timeout",
     }
 )
+# What SGLang's server takes for the beginning of tp_size; the daemon would, for that of its own tp_rank.
+_FULL_NAMES = {"tp": "tp_size", "pp": "pp_size"}
 _UNVERIFIED = "SGLang has not verified this quantisation with shared weights"
 _ADAPTERS = "adapters change layers after the weights were loaded"
 _IN_HOST_MEMORY = "weights would lie in the host's memory"
@@ -85,6 +91,8 @@ def _flags_refusal(given):
             return f"parameters.{name}: {why}"
     if given.get("load_format", "auto") not in ("auto", "safetensors"):
         return f"parameters.load_format: '{given['load_format']}' is not how the daemon loads weights"
+    if given.get("log_level", "info") not in ("debug", "info"):
+        return f"parameters.log_level: at '{given['log_level']}' the server does not say where its weights came from"
     if _size(given, "dp_size", "data_parallel_size", "dp") > 1 and "enable_dp_attention" not in given:
         return "parameters.dp_size: the daemon holds one replica of the model"
     return None
@@ -115,7 +123,9 @@ def version_refusal(version):
 
 def daemon_parameters(parameters):
     """The parameters that decide what the weights are: all but those of FREE."""
-    return {name: value for name, value in parameters.items() if name.replace("-", "_") not in FREE}
+    return {
+        _FULL_NAMES.get(name, name): value for name, value in parameters.items() if name.replace("-", "_") not in FREE
+    }
 
 
 def ranks(parameters):

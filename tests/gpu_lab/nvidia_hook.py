@@ -27,7 +27,7 @@ def hidden_nodes(configuration):
     """Paths of the GPUs that the device request did not name, by index (in the order of the bus) or UUID."""
     environment = dict(pair.split("=", 1) for pair in configuration["process"]["env"] if "=" in pair)
     wanted = environment.get("NVIDIA_VISIBLE_DEVICES", "all").split(",")
-    if "all" in wanted:
+    if "all" in wanted or not os.path.isdir(KERNEL):
         return set()
     hidden = set()
     for index, bus in enumerate(sorted(os.listdir(KERNEL))):

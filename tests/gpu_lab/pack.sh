@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds what the GPU machine lacks, on a machine with package registries (Debian 12, apt, Python 3.12 as $PYTHON).
-# usage: pack.sh WORK_FOLDER OUT_FOLDER [docker|sglang|wheels]...      all three unless some are named
+# usage: [SGLANG=VERSION] pack.sh WORK_FOLDER OUT_FOLDER [docker|sglang|wheels]...      all three unless some are named
 #   OUT/d   docker.tar.xz             Debian's Docker and the libraries beside glibc that it needs
 #   OUT/s   site.tar.xz, tok/         SGLang's packages, a tokenizer
 #   OUT/w1, OUT/w2, OUT/w3            the controller's and the hosts' wheels, and Python's ensurepip: d + w1, and each of
@@ -14,6 +14,7 @@ shift 2
 parts=("$@")
 [ ${#parts[@]} -gt 0 ] || parts=(docker sglang wheels)
 PYTHON="${PYTHON:-python3.12}"
+SGLANG="${SGLANG:-0.5.15.post1}" # one that has a sglang-VERSION.txt
 export PYTHONDONTWRITEBYTECODE=1
 
 compress() { nice -n 15 xz -T1 -9e >"$1"; }
@@ -40,10 +41,17 @@ pack_docker() {
 
 pack_sglang() {
   local site="$work/sglang/site"
+  rm -rf "$work/sglang"
   mkdir -p "$out/s"
-  "$PYTHON" -m pip install -q --no-deps --no-compile --only-binary=:all: --target "$site" -r "$here/sglang.txt"
+  "$PYTHON" -m pip install -q --no-deps --no-compile --only-binary=:all: --target "$site" -r "$here/sglang-$SGLANG.txt"
   # FlashAttention 3 (1.8 GB) and the sm100 build would not travel; other attention backends do without.
-  rm -rf "${site:?}"/sgl_kernel/{flash_ops.abi3.so,sm100} "${site:?}"/{bin,share,include}
+  rm -rf "${site:?}"/sgl_kernel/{flash_ops.abi3.so,flashmla_ops.abi3.so,sm100} "${site:?}"/sgl_kernel/infllm_ops*.so \
+    "${site:?}"/{bin,share,include,lib}
+  # Nor does what no text model's server imports: Rust extensions, image generation, sources of kernels' examples.
+  rm -rf "$site"/sglang/srt/rust_extensions/_*.so "$site"/sglang/srt/mem_cache/rust_tree_core/*.so "$site/sglang/multimodal_gen" \
+    "$site"/flashinfer/data/cutlass/{examples,python,test,docs,media} "$site"/flashinfer/data/cccl/{python,benchmarks,c,docs,ci} \
+    "$site"/xgrammar/{lib,include} "$site"/torch_memory_saver_hook_mode_*_cu12.abi3.so
+  find "$site/xgrammar" -name '*.so' -exec strip --strip-debug {} + 2>/dev/null || true
   PYTHONPATH="$site" "$PYTHON" "$here/make_tokenizer.py" "$out/s/tok" "$("$PYTHON" -c 'import os; print(os.path.dirname(os.__file__))')"
   find "$work/sglang" -name __pycache__ -prune -exec rm -rf {} +
   tar -C "$work/sglang" -c site | compress "$out/s/site.tar.xz"

@@ -27,6 +27,7 @@ def refusal(tmp_path, config=None, **changes):
         {"parameters": {"nnodes": 1, "enable_lora": False, "speculative_algorithm": None, "lora_paths": []}},
         {"parameters": {"load_format": "safetensors", "attention_backend": "flashinfer"}},
         {"parameters": {"dp_size": 2, "tp_size": 2, "enable_dp_attention": True}},
+        {"parameters": {"log_level": "debug"}},
         {"environment": {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:False"}},
         {"config": {"quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]}}},
     ],
@@ -51,6 +52,7 @@ def test_accepted(tmp_path, changes):
         ({"parameters": {"cpu_offload_gb": 4}}, "parameters.cpu_offload_gb"),
         ({"parameters": {"load_format": "dummy"}}, "parameters.load_format"),
         ({"parameters": {"dp_size": "2"}}, "parameters.dp_size"),
+        ({"parameters": {"log_level": "warning"}}, "parameters.log_level"),
         ({"parameters": {"quantization": "fp8"}}, "quantisation 'fp8'"),  # by tensor: not stored by blocks
         ({"config": {"quantization_config": {"quant_method": "fp8"}}}, "quantisation 'fp8'"),
         ({"config": {"quantization_config": {"quant_method": "awq"}}}, "quantisation 'awq'"),
@@ -82,6 +84,10 @@ def test_versions(version, says):
 def test_what_schedules_does_not_decide_what_the_weights_are():
     parameters = {"tp_size": 2, "mem-fraction-static": 0.8, "chunked_prefill_size": 1, "attention_backend": "triton"}
     assert rules.daemon_parameters(parameters) == {"tp_size": 2, "attention_backend": "triton"}
+
+
+def test_a_short_name_is_not_the_daemon_s_own_tp_rank():
+    assert rules.daemon_parameters({"tp": 2, "pp": 2}) == {"tp_size": 2, "pp_size": 2}
 
 
 @pytest.mark.parametrize(
