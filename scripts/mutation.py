@@ -80,7 +80,7 @@ def main() -> None:
 
 def copy(folder: Path) -> Path:
     """A copy of the checkout in a new folder, less what git ignores."""
-    listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", ":!docs/example-h100"]
+    listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", ":!docs/example-*"]
     files = subprocess.run(listing, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split("\0")
     for name in filter(os.path.lexists, (str(ROOT / file) for file in files if file)):
         target = folder / Path(name).relative_to(ROOT)

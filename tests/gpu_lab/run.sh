@@ -48,6 +48,9 @@ call_start() {
   bash "$GPU_LAB/model.sh" >"$LAB/prepare.log" 2>&1 &
   local model=$!
   bash "$GPU_LAB/image.sh"
+  docker run --rm --gpus all "$IMAGE" python3 -c 'import torch, sglang, sgl_kernel
+x = torch.randn(4, 4096, device="cuda", dtype=torch.bfloat16)
+print("computes:", sglang.__version__, torch.cuda.get_device_name(0), sgl_kernel.rmsnorm(x, x[0].contiguous()).shape)'
   # Each container has to see the GPU that it asks for, and no other.
   nvidia-smi -L | sed -n 's/.*UUID: \(GPU-[^)]*\).*/\1/p' | while read -r uuid; do
     docker run --rm --gpus "device=$uuid" "$IMAGE" nvidia-smi -L
