@@ -58,6 +58,7 @@ def main() -> None:
     arguments.add_argument("names", nargs="*", choices=[[], *SUBJECTS], metavar="NAME")
     given = arguments.parse_args()
     with tempfile.TemporaryDirectory(prefix="preheat-mutation-") as folder:
+        Path(folder).chmod(0o755)  # some tests run as a user who owns nothing
         os.chdir(copy(Path(folder) / "plan"))
         work = [
             (mutant, tests)

@@ -25,6 +25,9 @@ _CAPTURE_END = re.compile(r"Capture [\w -]*\bend\b", re.I)
 _MODEL_STANDS = re.compile(r"max_total_num_tokens=\d+, |Started server process|Application startup complete")
 _FIRED_UP = re.compile(r"The server is fired up and ready to roll")
 
+# Not a phase: another rank begins to load the model that one has loaded already.
+_SAME_WEIGHTS = "weights_load of another rank"
+
 ENGINE_PHASES = ("engine_start", "weights_load", "kv_cache", "graph_capture", "server_warmup", "ready")
 
 
@@ -36,12 +39,15 @@ def was_ready(log):
 def _transitions(entries):
     """(epoch, phase that begins) in the order of the log."""
     loading, capturing = set(), set()
+    loads = {}  # rank: how many models it began to load
     for epoch, line in entries:
         match = _RANK.search(line)
         rank = match.group(1) if match else ""
         if _WEIGHTS_BEGIN.search(line):
             loading.add(rank)
-            yield epoch, "weights_load"
+            is_new = loads.get(rank, 0) == max(loads.values(), default=0)
+            loads[rank] = loads.get(rank, 0) + 1
+            yield epoch, "weights_load" if is_new else _SAME_WEIGHTS
         elif _WEIGHTS_END.search(line):
             loading.discard(rank)
             if not loading:
@@ -69,6 +75,10 @@ def engine_phases(entries, start, end):
     for epoch, name in _transitions(entries):
         at = min(max(epoch, spans[-1][1]), end)
         current = spans[-1][0]
+        if name == _SAME_WEIGHTS:
+            if current == "kv_cache":
+                spans.pop()
+            continue
         if current in (name, "ready"):
             continue
         if current == "server_warmup" and name in ("weights_load", "graph_capture"):

@@ -95,7 +95,7 @@ def dashboard(folder):
         assert "read only" in line
         yield origin
     finally:
-        os.killpg(process.pid, signal.SIGINT)
+        os.killpg(process.pid, signal.SIGTERM)
         process.wait(timeout=30)
 
 

@@ -25,6 +25,12 @@ HERE = Path(__file__).parent
 # What a launch is expected to take at most, with its play. With cold JIT caches a model of 22.5 GB needed over 240 s.
 LAUNCH_SECONDS = 75
 JIT_COLD_SECONDS = 330
+# What the command that preheat tells takes from its caller's environment: of variables, only its own have their values there.
+ENVIRONMENT = {
+    "SGLANG_SKIP_SGL_KERNEL_VERSION_CHECK": "1",
+    "SGLANG_WEIGHT_CACHE_SOCKET_TEMPLATE": "/dev/shm/sglang_weight_cache_{device_uuid}.sock",
+    "SGLANG_WEIGHT_CACHE_READY_TEMPLATE": "/dev/shm/sglang_weight_cache_{device_uuid}.ready",
+}
 
 
 def weight_files(cache: Path) -> list[Path]:
@@ -102,7 +108,7 @@ class Ladder:
         command[command.index("--name") + 1] = name
         port = command[command.index("--publish") + 1].split(":")[1]
         timed = [sys.executable, str(HERE / "timed_launch.py"), name, str(self.out), "--port", port, "--", *command]
-        subprocess.run(timed, stdout=subprocess.DEVNULL, check=False)
+        subprocess.run(timed, stdout=subprocess.DEVNULL, env={**os.environ, **ENVIRONMENT}, check=False)
         result = json.loads((self.out / f"{name}.json").read_text())
         self.note(
             name=name, rung=rung, way="bare", ready_seconds=result.get("ready_seconds"), error=result.get("error")
@@ -119,6 +125,15 @@ class Ladder:
             self.preheat("jit-as-found-preheat", "page_cache", JIT_COLD_SECONDS)
         if turn == 0:
             self.climb_gpu()
+            return
+        if turn == 3:
+            self.preheat("gpu-first-preheat-3", "gpu", launch_weight_cache="ladder-weights")
+            for again in (1, 2):
+                self.bare(f"gpu-bare-{again}", "gpu")
+            self.remove("ladder-weights")
+            self.preheat("page_cache-preheat-3", "page_cache")
+            for again in (1, 2):
+                self.bare(f"page_cache-bare-{again}", "page_cache")
             return
         for rung, prepare in (("disk", drop), ("page_cache", read)):
             prepare(self.cache)

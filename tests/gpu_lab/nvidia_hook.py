@@ -18,6 +18,7 @@ import sys
 
 DRIVER = "/usr/local/nvidia"
 KERNEL = "/proc/driver/nvidia/gpus"
+PARAMETERS = "/proc/driver/nvidia/params"
 SYS_BPF = 321  # x86-64
 PROG_DETACH, PROG_GET_FD_BY_ID, PROG_QUERY = 9, 13, 16
 CGROUP_DEVICE = 6
@@ -93,6 +94,11 @@ def main():
         f"mkdir -p {root}{os.path.dirname(path)}; [ -e {root}{path} ] || mknod -m 666 {root}{path} c {major} {minor}"
         for path, major, minor in nodes
     ]
+    if hidden:
+        # The driver's libraries make the nodes that they miss, unless it says that they must not.
+        with open(PARAMETERS) as file, open(f"/run/nvidia-params-{state['pid']}", "w") as told:
+            told.write(file.read().replace("ModifyDeviceFiles: 1", "ModifyDeviceFiles: 0"))
+        commands.append(f"mount --bind {told.name} {root}{PARAMETERS}")
     if os.path.isdir(DRIVER):
         target = root + DRIVER
         commands.append(f'mkdir -p {target}; [ -n "$(ls -A {target})" ] || mount --rbind {DRIVER} {target}')

@@ -157,6 +157,15 @@ def test_topology_of_eight_gpus_with_nics():
     assert topology["cpus"]["7"] == "56-111,168-223"
 
 
+def test_two_linked_gpus():
+    info = gpu_nvidia.collect(answers(read("nvidia_smi_h200_x2.xml")))
+    assert [(gpu["index"], gpu["name"]) for gpu in info["gpus"]] == [(0, "NVIDIA H200"), (1, "NVIDIA H200")]
+    assert len({gpu["uuid"] for gpu in info["gpus"]}) == 2
+    assert {gpu["memory_total_bytes"] for gpu in info["gpus"]} == {143771 * MIB}
+    topology = gpu_nvidia.parse_topology(read("nvidia_topo_h200_x2.txt"))
+    assert topology["links"] == {"0": {"1": "NV18"}, "1": {"0": "NV18"}}
+
+
 def test_topology_without_nvlink():
     topology = gpu_nvidia.parse_topology(read("nvidia_topo_4090_x8.txt"))
     assert set(topology["links"]["6"].values()) == {"SYS"}

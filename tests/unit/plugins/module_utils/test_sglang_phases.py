@@ -113,6 +113,24 @@ def test_real_gpu_logs(name, seconds, tolerance):
     assert measured["graph_capture"] == pytest.approx(sum(map(float, captured)), abs=tolerance)
 
 
+# What preheat measured in those launches, but for the second: the record of that run has two spans of each of both ranks.
+@pytest.mark.parametrize(
+    ("name", "seconds"),
+    [
+        ("weight-cache", {"weights_load": 0.1, "kv_cache": 1.5, "graph_capture": 2.5, "server_warmup": 1.3}),
+        ("weight-cache-tp2", {"weights_load": 0.4, "kv_cache": 1.6, "graph_capture": 4.1, "server_warmup": 1.4}),
+        ("tp2", {"weights_load": 4.3, "kv_cache": 1.7, "graph_capture": 4.2, "server_warmup": 1.5}),
+    ],
+)
+def test_real_logs_of_weights_in_gpu_memory_and_of_two_ranks(name, seconds):
+    entries = entries_of(f"0.5.19-h200-{name}.log")
+    start, end = entries[0][0], entries[-1][0]
+    phases = engine_phases(entries, start, end)
+    assert [phase["name"] for phase in phases] == list(ENGINE_PHASES)
+    measured = {phase["name"]: phase["seconds"] for phase in phases}
+    assert {phase: measured[phase] for phase in seconds} == pytest.approx(seconds, abs=1.0)
+
+
 def test_real_gpu_log_of_a_server_out_of_memory():
     """It died while it captured graphs: that phase lasts until the end, and none comes after it."""
     entries = entries_of("0.5.15.post1-h100-out-of-memory.log")
