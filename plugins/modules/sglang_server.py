@@ -93,7 +93,6 @@ options:
         weights itself, with a warning; a daemon of this name is removed then, for it holds memory.
       - The server shares the daemon's namespaces of processes and IPC, and ends when the daemon ends. Remove the
         daemon as a server, with O(state=absent) and its O(name).
-      - Written by SGLang's source and tested as far as that goes without a GPU; never yet run on one.
     type: str
   parameters:
     description:

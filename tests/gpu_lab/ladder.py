@@ -25,7 +25,7 @@ HERE = Path(__file__).parent
 # What a launch is expected to take at most, with its play. With cold JIT caches a model of 22.5 GB needed over 240 s.
 LAUNCH_SECONDS = 75
 JIT_COLD_SECONDS = 330
-# What the command that preheat tells takes from its caller's environment: of variables, only its own have their values there.
+# Variables that the command which preheat tells takes from its caller's environment: it has their names alone.
 ENVIRONMENT = {
     "SGLANG_SKIP_SGL_KERNEL_VERSION_CHECK": "1",
     "SGLANG_WEIGHT_CACHE_SOCKET_TEMPLATE": "/dev/shm/sglang_weight_cache_{device_uuid}.sock",
@@ -125,15 +125,6 @@ class Ladder:
             self.preheat("jit-as-found-preheat", "page_cache", JIT_COLD_SECONDS)
         if turn == 0:
             self.climb_gpu()
-            return
-        if turn == 3:
-            self.preheat("gpu-first-preheat-3", "gpu", launch_weight_cache="ladder-weights")
-            for again in (1, 2):
-                self.bare(f"gpu-bare-{again}", "gpu")
-            self.remove("ladder-weights")
-            self.preheat("page_cache-preheat-3", "page_cache")
-            for again in (1, 2):
-                self.bare(f"page_cache-bare-{again}", "page_cache")
             return
         for rung, prepare in (("disk", drop), ("page_cache", read)):
             prepare(self.cache)

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/performance.md").read_text()
-EXAMPLE = ROOT / "docs/example-h100"
+EXAMPLE, EXAMPLE_H200 = ROOT / "docs/example-h100", ROOT / "docs/example-h200"
 # The columns of a launch's phases, and their names in a record.
 PHASES = ("container_create", "engine_start", "weights_load", "kv_cache", "graph_capture", "server_warmup", "ready")
 
@@ -23,8 +23,9 @@ def table(first_header: str, nth: int = 0) -> list[list[str]]:
     return [[cell.strip().replace("**", "") for cell in line.strip("|").split("|")] for line in lines[begin:end]]
 
 
-def rungs(folder: str) -> dict[str, dict]:
-    lines = (EXAMPLE / folder / "ladder/rungs.jsonl").read_text().splitlines()
+def rungs(folder: Path) -> dict[str, dict]:
+    """The launches of a ladder by name; of those that were made again the last."""
+    lines = (folder / "ladder/rungs.jsonl").read_text().splitlines()
     return {line["name"]: line for line in map(json.loads, lines)}
 
 
@@ -54,13 +55,13 @@ LAUNCHES_22 = {
 @pytest.mark.parametrize(("row", "name"), LAUNCHES_22.items())
 def test_launches_with_22_gb(row, name):
     cells = {cells[0]: cells[1:] for cells in table("launch")}[row]
-    launch = rungs("presets")[name]
+    launch = rungs(EXAMPLE / "presets")[name]
     assert cells == [*shown(launch["phases"]), f"{launch['ready_seconds']:.1f}"]
 
 
 def test_the_rungs_are_those_of_the_ladder():
     told = {cells[0]: cells for cells in table("weights from")}
-    launches = rungs("presets")
+    launches = rungs(EXAMPLE / "presets")
     for row, rung in (("the disk, nothing of it in RAM", "disk"), ("the page cache", "page_cache")):
         for column, way in ((2, "preheat"), (3, "bare")):
             seconds = [launches[f"{rung}-{way}-{turn}"]["ready_seconds"] for turn in (1, 2)]
@@ -75,8 +76,35 @@ def test_launches_with_14_gb(number):
 
 def test_cold_over_warm():
     (fetched,) = json.loads((EXAMPLE / "h100-presets/fetch.json").read_text())["hosts"].values()
-    launches = rungs("presets")
+    launches = rungs(EXAMPLE / "presets")
     warm = sum(launches[f"page_cache-preheat-{turn}"]["ready_seconds"] for turn in (1, 2)) / 2
     cold = fetched["seconds"] + launches["jit-as-found-preheat"]["ready_seconds"]
     assert f"{cold:.1f} s over {warm:.1f} s" in PAGE
     assert f"is **{cold / warm:.1f}**" in PAGE
+
+
+def test_weights_in_gpu_memory():
+    told = {cells[0]: cells[1:] for cells in table("weights from", 1)}
+    launches = rungs(EXAMPLE_H200)
+
+    def seconds(*names: str) -> str:
+        return ", ".join(f"{launches[name]['ready_seconds']:.1f}" for name in names) + " s"
+
+    def phase(name: str, digits: int, *launched: str) -> str:
+        return ", ".join(f"{launches[launch]['phases'][name]:.{digits}f}" for launch in launched) + " s"
+
+    hot = [f"page_cache-preheat-{turn}" for turn in (1, 2, 3)]
+    first, held = ["gpu-first-preheat", "gpu-first-preheat-3"], ["gpu-preheat-1", "gpu-preheat-2"]
+    assert told == {
+        "the page cache, JIT caches cold": [
+            seconds("jit-as-found-preheat"), "", phase("weights_load", 1, "jit-as-found-preheat"),
+        ],
+        "the page cache": [
+            seconds(*hot), seconds("page_cache-bare-1", "page_cache-bare-2"), phase("weights_load", 1, *hot),
+        ],
+        "GPU memory, by the daemon that this launch starts": [
+            seconds(*first), "",
+            f"{phase('weights_load', 2, *first)}, and {phase('weights_preload', 1, *first)} to start the daemon",
+        ],
+        "GPU memory": [seconds(*held), seconds("gpu-bare-1", "gpu-bare-2"), phase("weights_load", 2, *held)],
+    }  # fmt: skip

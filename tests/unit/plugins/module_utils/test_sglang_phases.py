@@ -113,7 +113,7 @@ def test_real_gpu_logs(name, seconds, tolerance):
     assert measured["graph_capture"] == pytest.approx(sum(map(float, captured)), abs=tolerance)
 
 
-# What preheat measured in those launches, but for the second: the record of that run has two spans of each of both ranks.
+# What preheat measured in those launches, but for the second: its record has two spans of weights and of cache.
 @pytest.mark.parametrize(
     ("name", "seconds"),
     [
