@@ -65,7 +65,7 @@ dashboard: venv-dashboard ## Optuna's dashboard on the study of SWEEP=results/de
 molecule: venv-dev lab ## every role on the lab: check mode, converge, idempotence, verify, what breaks is repaired
 	molecule test --all
 
-test-full: test demo browser coverage mutation sanity molecule test-faults ## all tests there are
+test-full: test sanity demo molecule coverage test-faults mutation browser compat ## all tests there are, with all supported versions
 
 lab: venv ## bring up the fleet in containers (LAB_HOSTS=2)
 	tests/lab/lab.sh up

@@ -11,7 +11,6 @@ it can tell nothing, so a phase stays until the module answers. Nothing reads th
 from __future__ import annotations
 
 import contextlib
-import heapq
 import json
 import os
 import re
@@ -29,6 +28,7 @@ from ansible_collections.preheat.fleet.plugins.plugin_utils import (
     scoring,
     study_asking,
     study_sharing,
+    sweep_end,
 )
 from ansible_collections.preheat.fleet.plugins.plugin_utils.study_hosts import StudyHosts, host_of
 from ansible_collections.preheat.fleet.plugins.plugin_utils.sweep_owner import FileLock
@@ -142,20 +142,21 @@ def facts(study: optuna.Study, plan: Mapping[str, Any], now: float) -> dict[str,
     aside, left = hosts.aside(), hosts.left()
     trials = list(study_sharing.latest_attempts(study).values())
     results = [trial.user_attrs["result"] for trial in trials if "result" in trial.user_attrs]
+    unfinished = [trial for trial in trials if "result" not in trial.user_attrs]
     begun = [
-        trial.user_attrs.get("begun", now)  # another slot claims just then: this is read without the study's lock
-        for trial in trials
-        if "result" not in trial.user_attrs
-        and trial.state == TrialState.RUNNING
-        and trial.user_attrs.get("slot") not in left
+        trial.user_attrs
+        for trial in unfinished
+        if trial.state == TrialState.RUNNING and trial.user_attrs.get("slot") not in left
     ]
+    needs = [trial.user_attrs["point"].get("gpus") or 1 for trial in unfinished if "point" in trial.user_attrs]
     stopped = study.user_attrs.get("stopped") or study.user_attrs.get("exhausted")
-    waiting = 0 if stopped else len(trials) - len(results) - len(begun) + study_asking.to_ask(plan, study)
+    waiting = 0 if stopped else len(unfinished) - len(begun) + study_asking.to_ask(plan, study)
     counts = Counter(result["status"] for result in results)
     launched = [result["wall_seconds"] for result in results if result["wall_seconds"] > 0]
     trial_seconds = statistics.median(launched) if launched else None
-    slots = [slot["name"] for slot in plan.get("slots") or []]
-    slots = [name for name in slots if name not in left and host_of(name) not in aside]
+    slots = [
+        slot for slot in plan.get("slots") or [] if slot["name"] not in left and host_of(slot["name"]) not in aside
+    ]
     return {
         "trials": {
             **{status: counts[status] for status in records.STATUSES},
@@ -165,7 +166,7 @@ def facts(study: optuna.Study, plan: Mapping[str, Any], now: float) -> dict[str,
         },
         "best": _best(trials, scoring.direction_of(plan["objective"])),
         "trial_seconds": trial_seconds,
-        "estimated_end": estimated_end(now, [now - began for began in begun], waiting, len(slots), trial_seconds),
+        "estimated_end": sweep_end.with_leases(now, begun, waiting, trial_seconds, needs=needs, slots=slots),
         "stopped": stopped,
         "set_aside": [{"host": name, "reason": reason} for name, reason in aside.items()],
         "broke_off": [{"slot": name, "reason": reason} for name, reason in left.items()],
@@ -184,23 +185,6 @@ def _best(trials: Iterable[FrozenTrial], direction: str) -> dict[str, Any] | Non
         return None
     _score, number, value, params = min(found, key=lambda one: one[:2])
     return {"number": number, "value": value, "params": params}
-
-
-def estimated_end(
-    now: float, elapsed: Sequence[float], waiting: int, slots: int, trial_seconds: float | None
-) -> float | None:
-    """When the last trial ends if all take ``trial_seconds`` and each goes to the slot that is free first.
-
-    ``elapsed``: for how many seconds each running trial has run.
-    """
-    if trial_seconds is None or not (elapsed or (waiting and slots)):
-        return None
-    free = [max(0.0, trial_seconds - seconds) for seconds in elapsed]
-    free += [0.0] * (slots - len(free))
-    heapq.heapify(free)
-    for _trial in range(waiting):
-        heapq.heapreplace(free, free[0] + trial_seconds)
-    return now + max(free)
 
 
 def place_of(points: Sequence[Mapping[str, Any]], label: str) -> dict[str, Any]:

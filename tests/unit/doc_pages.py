@@ -86,7 +86,6 @@ RUN_BY = {
     ),
     "make requirements": BY_HAND + "asks a package index; test_requirements.py checks what it wrote",
     "make requirements UPGRADE": BY_HAND + "as make requirements",
-    "make compat": BY_HAND + "an hour; docs/compatibility.md says what it found",
     "make clean": BY_HAND + "takes the lab away on which tests run",
 }
 

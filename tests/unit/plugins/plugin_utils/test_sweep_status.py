@@ -240,24 +240,6 @@ def test_the_place_of_a_workload_point(label, index):
     assert sweep_status.place_of(POINTS, label) == {"point": label, "index": index, "count": 4}
 
 
-@pytest.mark.parametrize(
-    ("elapsed", "waiting", "slots", "seconds", "left"),
-    [
-        ([], 4, 2, 10.0, 20.0),
-        ([4.0], 0, 2, 10.0, 6.0),
-        ([4.0, 8.0], 2, 2, 10.0, 16.0),
-        ([4.0, 8.0], 1, 2, 10.0, 12.0),
-        ([30.0], 1, 1, 10.0, 10.0),  # longer than the others: it may end at any time
-        ([], 0, 2, 10.0, None),
-        ([], 3, 0, 10.0, None),  # no slot is left
-        ([4.0], 3, 2, None, None),
-    ],
-)
-def test_the_end_is_estimated_by_the_slot_that_is_free_first(elapsed, waiting, slots, seconds, left):
-    found = sweep_status.estimated_end(1000.0, elapsed, waiting, slots, seconds)
-    assert found == (None if left is None else 1000.0 + left)
-
-
 def test_lines_are_few(sweep, clock):
     claims = [sweep.begin("a/0"), sweep.begin("b/0")]
     assert sweep.slots["a/0"].phase_begins("launching") is None
