@@ -24,8 +24,8 @@ lint: venv-dev ## ruff, ansible-lint, mypy, shellcheck
 	ruff check .
 	ansible-lint --offline --profile production
 	mypy
-	@if command -v shellcheck >/dev/null; then shellcheck --severity warning $$(git ls-files '*.sh' .ci/run); \
-	else echo "shellcheck is not installed: the shell scripts were not checked" >&2; fi
+	scripts/ensure_program.sh shellcheck
+	shellcheck --severity warning $$(git ls-files '*.sh' .ci/run)
 
 compat: venv-dev ## the tests with other versions of ansible-core and Python: docs/compatibility.md (an hour the first time)
 	scripts/compat.sh
@@ -56,7 +56,7 @@ integration: venv-dev lab ## end to end on the lab
 	python -m pytest tests/integration
 
 browser: venv-dev venv-dashboard ## reports and dashboard in headless Chromium, which it installs; screenshots stay in .lab/browser
-	scripts/ensure_chromium.sh
+	scripts/ensure_program.sh chromium chromium fonts-dejavu-core
 	python -m pytest tests/browser
 
 dashboard: venv-dashboard ## Optuna's dashboard on the study of SWEEP=results/demo, also while it runs (PORT=8080)
@@ -74,6 +74,7 @@ lab-down: ## take the fleet down; its disks and images stay
 	tests/lab/lab.sh down
 
 bench: venv lab ## all benchmarks, and their table in docs/performance.md (half an hour, root)
+	scripts/ensure_program.sh rsync
 	python bench/all.py
 
 bench-saving: venv ## hours that caches save, from the launches of RESULTS=results/NAME (an H100 run unless given)
@@ -92,6 +93,7 @@ bench-sweep: venv ## slots kept busy, TPE beside the grid, overhead per trial (o
 	python bench/sweep.py
 
 bench-warm: venv ## a fleet gets warm: the swarm beside its alternatives, and with faults (root)
+	scripts/ensure_program.sh rsync
 	python bench/warm.py
 
 clean: ## remove all that the others made, containers, images and networks included
