@@ -65,7 +65,7 @@ def main() -> None:
             for name in given.names or SUBJECTS
             for mutant, tests in sample(SUBJECTS[name], random.Random(f"{given.seed} {name}"), given.sample)
         ]
-        limits = {tests: limit_seconds(tests) for _mutant, tests in work}
+        limits = {tests: limit_seconds(tests) for tests in {tests for _mutant, tests in work}}
         killed = 0
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(os.cpu_count(), context, initializer=enter_copy, initargs=(folder,)) as pool:
