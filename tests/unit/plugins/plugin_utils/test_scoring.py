@@ -159,6 +159,22 @@ def test_a_soft_slo_that_was_not_measured_fails_closed():
     assert scoring.score_trial(record, TOKENS, soft(0))["eligible"], "weight 0 only reports"
 
 
+@pytest.mark.parametrize(
+    ("objective", "score"),
+    [
+        (TOKENS | {"weight": 3, "also": [{"metric": "ttft_p99_seconds"}]}, 16**0.75 / 0.25**0.25),
+        (TOKENS | {"also": [{"metric": "ttft_p99_seconds", "weight": 3}]}, 16**0.25 / 0.25**0.75),
+        ({"metric": "ttft_p99_seconds", "also": [TOKENS | {"weight": 3}]}, 0.25**0.25 / 16**0.75),
+    ],
+)
+def test_several_objectives_count_by_their_weights_in_the_direction_of_the_first(objective, score):
+    record = synthetic.trial(workloads=[synthetic.workload(rate=16, ttft_p99_seconds=0.25)])
+    assert scoring.score_trial(record, objective)["objective"]["score"] == pytest.approx(score)
+    # A missed soft SLO makes it worse, whichever direction that is.
+    worse = scoring.score_trial(record, objective, soft(most=0.2))["objective"]["score"]
+    assert worse == pytest.approx(score * math.exp(-0.25 if score > 1 else 0.25))
+
+
 BOTH = TOKENS | {"also": [{"metric": "ttft_p99_seconds"}]}
 
 

@@ -194,6 +194,7 @@ def test_a_space_with_several_sizes_keeps_the_gpus_of_a_host_busy(tmp_path, shar
 
 def test_how_many_run_at_once():
     assert sweep_slots.at_once(slots(8), [1, 2, 4, 8]) == 2
+    assert sweep_slots.at_once(slots(8), [1, 1, 4]) == 4, "two GPUs each, on average"
     assert sweep_slots.at_once(slots(8, least=8), [8]) == 1
     assert sweep_slots.at_once(slots(8), []) == 8
     assert sweep_slots.at_once(sweep_slots.slots({"a": [], "b": []}, 0, 2), [0]) == 4
