@@ -27,7 +27,7 @@ lint: venv-dev ## ruff, ansible-lint, mypy, shellcheck
 	scripts/ensure_program.sh shellcheck
 	shellcheck --severity warning $$(git ls-files '*.sh' .ci/run)
 
-compat: venv-dev ## the tests with other versions of ansible-core and Python: docs/compatibility.md (an hour the first time)
+compat: venv-dev ## the tests with other versions of ansible-core and Python: docs/compatibility.md (twenty minutes the first time)
 	scripts/compat.sh
 
 sanity: venv-dev ## ansible-test sanity of the collection, with every Python that is here
