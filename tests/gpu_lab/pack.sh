@@ -47,7 +47,7 @@ pack_sglang() {
   # FlashAttention 3 (1.8 GB) and the sm100 build would not travel; other attention backends do without.
   rm -rf "${site:?}"/sgl_kernel/{flash_ops.abi3.so,flashmla_ops.abi3.so,sm100} "${site:?}"/sgl_kernel/infllm_ops*.so \
     "${site:?}"/{bin,share,include,lib}
-  # Nor does what no text model's server imports: Rust extensions, image generation, sources of kernels' examples.
+  # Nor would what no text model's server imports: Rust extensions, image generation, sources of kernels' examples.
   rm -rf "$site"/sglang/srt/rust_extensions/_*.so "$site"/sglang/srt/mem_cache/rust_tree_core/*.so "$site/sglang/multimodal_gen" \
     "$site"/flashinfer/data/cutlass/{examples,python,test,docs,media} "$site"/flashinfer/data/cccl/{python,benchmarks,c,docs,ci} \
     "$site"/xgrammar/{lib,include} "$site"/torch_memory_saver_hook_mode_*_cu12.abi3.so

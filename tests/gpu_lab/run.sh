@@ -46,7 +46,7 @@ call_wheels() { bash "$GPU_LAB/controller.sh"; }
 call_start() {
   bash "$GPU_LAB/controller.sh"
   bash "$GPU_LAB/model.sh" >"$LAB/prepare.log" 2>&1 &
-  local model=$!
+  local model=$! environment
   bash "$GPU_LAB/image.sh"
   docker run --rm --gpus all "$IMAGE" python3 -c 'import torch, sglang, sgl_kernel
 x = torch.randn(4, 4096, device="cuda", dtype=torch.bfloat16)
@@ -56,8 +56,9 @@ print("computes:", sglang.__version__, torch.cuda.get_device_name(0), sgl_kernel
     docker run --rm --gpus "device=$uuid" "$IMAGE" nvidia-smi -L
   done
   # A program that uses NVLink multicast can put GPUs that others share out of service.
-  docker image inspect --format '{{.Config.Env}}' "$IMAGE" | grep -q 'NCCL_NVLS_ENABLE=0.*TORCH_SYMM_MEM_DISABLE_MULTICAST=1' ||
-    [ "$(nvidia-smi -L | wc -l)" -lt 2 ] || die "$IMAGE may use NVLink multicast: $(machine_environment)"
+  environment="$(docker image inspect --format '{{.Config.Env}}' "$IMAGE")"
+  [[ $environment == *NCCL_NVLS_ENABLE=0* && $environment == *TORCH_SYMM_MEM_DISABLE_MULTICAST=1* ]] ||
+    [ "$(nvidia-smi -L | wc -l)" -lt 2 ] || die "$IMAGE may use NVLink multicast: $environment"
   wait "$model" || die "no model: $(cat "$LAB/prepare.log")"
   cat "$LAB/prepare.log"
   # from a copy: the working tree is renewed with every call, also under a job that is reading it
